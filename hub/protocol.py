@@ -486,7 +486,8 @@ class Channel:
         `extra` is JSON members to put in front, each followed by a comma.
         """
         first = self.acked + len(self._sent) + 1
-        frames, room = [], max_bytes - 100 - len(extra)
+        frames: list[bytes] = []
+        room = max_bytes - 100 - len(extra)
         while self._unsent and (not frames or len(self._unsent[0].frame) + 1 <= room):
             outgoing = self._unsent.popleft()
             self._sent.append(outgoing)
