@@ -1,0 +1,576 @@
+"""Match jobs to workers, keep their deadlines, redeliver before the start, settle once.
+
+The rules are those of "Starting and redelivery" in the worker protocol; `rules/attempt.py` decides, this
+module carries out.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from .. import errors
+from ..errors import (
+    HubError,
+    ModelNotFound,
+    NoWorkerAvailable,
+    QueueFull,
+    QueueTimeout,
+    ShuttingDown,
+    SlowCaller,
+    UnsupportedParameter,
+    UpstreamTimeout,
+    WorkerLost,
+)
+from ..protocol import (
+    FAILURES,
+    RATE_LIMITED_DEFAULT_S,
+    Bye,
+    Close,
+    End,
+    Fail,
+    Hello,
+    ModelsFrame,
+    Pong,
+    Refuse,
+    Started,
+    StatusFrame,
+    Waiting,
+    Welcome,
+    WorkerFrame,
+)
+from ..rules import tokens
+from ..rules.openai import finish_reason
+from ..settings import Settings
+from ..store import Store
+from ..store.accounts import Credential
+from ..store.journal import Accepted, Progress, Settled, State
+from ..store.workers import Seen
+from .feed import Feed, RequestSettled, StorageTrouble, WorkerFailed
+from .jobs import Job, Line, Outcome
+from .timer import Timer
+from .workers import Held, Link, Roster, Worker
+
+ERRORS: dict[str, type[HubError]] = {
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, HubError) and kind.code
+}
+
+
+class _Wait:
+    """A job's stay in line."""
+
+    __slots__ = ("absent_since", "deadline", "patience", "timer")
+
+    def __init__(self, now: float, queue_s: float, patience: float) -> None:
+        self.deadline = now + queue_s
+        self.patience = patience
+        """How long to wait for a worker when there is none at all."""
+        self.absent_since: float | None = None
+        self.timer: Timer | None = None
+
+    def due(self) -> float:
+        if self.absent_since is None:
+            return self.deadline
+        return min(self.deadline, self.absent_since + self.patience)
+
+
+class Dispatch:
+    """All jobs that are not over, and what becomes of them."""
+
+    def __init__(self, settings: Settings, store: Store, roster: Roster, feed: Feed) -> None:
+        self._settings = settings
+        self._deadlines = settings.deadlines
+        self._store = store
+        self._roster = roster
+        self._feed = feed
+        self._line = Line(settings.line.max_waiting)
+        self._waits: dict[str, _Wait] = {}
+        self._jobs: dict[str, Job] = {}
+        self._holders: dict[str, Worker] = {}
+        self._counting: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Future[Any]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+
+    # --- a caller's side
+
+    @property
+    def active(self) -> int:
+        """Jobs in workers' hands."""
+        return len(self._holders)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs in line."""
+        return len(self._line)
+
+    def check(self, model: str, needs: dict[str, str]) -> None:
+        """Refuse what can be refused before it is written down.
+
+        Raises ShuttingDown, ModelNotFound, UnsupportedParameter.
+        """
+        if self.draining:
+            raise self._shutting_down()
+        if model not in self._store.workers.known:
+            message = f"The model {model[:200]!r} is not known here. GET /v1/models lists those that are live."
+            raise ModelNotFound(message, param="model")
+        offering = list(self._roster.offering(model))
+        for feature, param in needs.items():
+            if offering and not any(feature in w.models[model].features for w in offering):
+                message = f"No live worker honours {param!r} for {model!r}. Leave it out or choose another model."
+                raise UnsupportedParameter(message, param=param)
+
+    async def submit(self, job: Job) -> None:
+        """Write a job down and let it in. Raises QueueFull, ShuttingDown, StorageFailed."""
+        if not self._roster.has_room(job, _now()):
+            self._line.check_room()
+        accepted = Accepted(
+            job.id, job.key.id, "/v1/chat/completions", job.model, job.stream, _unix_us()
+        )
+        self._jobs[job.id] = job
+        self._idle.clear()
+        try:
+            await self._store.journal.accept(accepted)
+        except asyncio.CancelledError:
+            # The row may yet be written; its end is queued behind it.
+            self.leave(job, delivered=False)
+            raise
+        except Exception as problem:  # the disk: whatever it was, nothing may run
+            self._feed.announce(StorageTrouble(str(problem)))
+            self._forget(job)
+            raise errors.StorageFailed(retry_after=10) from problem
+        if job.settling:
+            return
+        if self.draining:
+            self._fail(job, self._shutting_down())
+            return
+        try:
+            self._place(job)
+        except QueueFull as full:
+            self._fail(job, full)
+
+    def leave(self, job: Job, *, delivered: bool) -> None:
+        """The caller is gone; `delivered` says whether it got what was taken so far."""
+        answer = job.answer(taken_only=True).text if delivered else ""
+        self._settle(job, "cancelled", Outcome(error=None), answer, cancel="caller_left")
+
+    def position(self, job: Job) -> int | None:
+        """The job's place in line, 1 for the next; None when it is not in line."""
+        return self._line.position(job) if job.id in self._waits else None
+
+    # --- the line
+
+    def _place(self, job: Job, *, first: bool = False) -> None:
+        """Give a job to a worker, or put it in line. Raises QueueFull."""
+        now = _now()
+        worker = self._roster.pick(job, now)
+        if worker is not None:
+            self._offer(job, worker)
+            return
+        if not first:
+            self._line.check_room()
+        deadlines = self._deadlines
+        patience = deadlines.absent_stream_s if job.stream else deadlines.absent_s
+        wait = self._waits[job.id] = _Wait(now, deadlines.queue_s, patience)
+        if not self._roster.prospects(job, by=wait.deadline):
+            wait.absent_since = now
+        (self._line.prepend if first else self._line.append)(job)
+        wait.timer = Timer(wait.due, lambda now: self._waited(job, wait, now))
+
+    def _unwait(self, job: Job) -> None:
+        wait = self._waits.pop(job.id, None)
+        if wait is not None:
+            if wait.timer is not None:
+                wait.timer.stop()
+            self._line.remove(job)
+
+    def _waited(self, job: Job, wait: _Wait, now: float) -> None:
+        if self._roster.prospects(job, by=wait.deadline):
+            wait.absent_since = None
+            if now < wait.deadline:
+                wait.timer = Timer(wait.due, lambda now: self._waited(job, wait, now))
+            else:
+                self._fail(job, job.last_fail or QueueTimeout(), state="expired")
+        else:
+            self._fail(job, self._nobody(job), state="expired")
+
+    def _nobody(self, job: Job) -> HubError:
+        """The error of a job that no worker can take."""
+        if job.last_fail is not None:
+            return job.last_fail
+        wait = self._roster.soonest(job.model, _now())
+        return NoWorkerAvailable(retry_after=wait or self._deadlines.absent_s)
+
+    # --- offers
+
+    def _offer(self, job: Job, worker: Worker) -> None:
+        self._unwait(job)
+        job.tried.add(worker.session)
+        job.worker = worker.name
+        job.offered = job.offered or _now()
+        held = worker.offer(job)
+        self._holders[job.id] = worker
+        ends = job.accepted + self._deadlines.job_s
+
+        def due() -> float:
+            return min(held.attempt.due, ends)
+
+        held.timer = Timer(due, lambda now: self._overdue(worker, held, now >= ends))
+
+    def _take_back(self, job: Job, cancel: str | None) -> None:
+        worker = self._holders.pop(job.id, None)
+        if worker is not None:
+            worker.release(job, cancel)
+
+    def _redeliver(self, job: Job, nobody: Callable[[], HubError] | None) -> None:
+        """Give a job that did not run to another worker.
+
+        `nobody` makes the error for when there is no other; without it the job waits for one to come.
+        """
+        if job.settling:
+            return
+        if self.draining:
+            self._fail(job, self._shutting_down())
+        elif nobody and not self._roster.prospects(job, by=_now() + self._deadlines.queue_s):
+            self._fail(job, nobody())
+        else:
+            self._place(job, first=True)
+
+    def _overdue(self, worker: Worker, held: Held, out_of_time: bool) -> None:
+        job = held.job
+        if out_of_time or held.attempt.has_started:
+            self._fail(job, UpstreamTimeout(), state="expired", cancel="timeout")
+            return
+        self._take_back(job, cancel="not started in time")
+        self._redeliver(job, lambda: self._nobody(job))
+
+    # --- the desk: what workers do
+
+    def admit(self, hello: Hello, token: Credential, link: Link) -> tuple[Worker, Welcome]:
+        """A worker introduces itself under a valid token; jobs may be waiting for it."""
+        worker, welcome = self._roster.admit(hello, token, link, self)
+        if self.draining:
+            worker.drain()
+        self._remember(worker)
+        self.freed(worker)
+        return worker, welcome
+
+    def freed(self, worker: Worker) -> None:
+        """Give the oldest jobs that it can take to a worker with free slots."""
+        now = _now()
+        while len(worker.jobs) < worker.slots:
+            able = [job for job in self._eldest(worker) if worker.can_take(job, now)]
+            if not able:
+                break
+            self._offer(min(able, key=lambda job: job.accepted), worker)
+        self._note_presence(worker)
+
+    def _eldest(self, worker: Worker) -> list[Job]:
+        """The first job of each model that this worker suits."""
+        eldest = []
+        for model in self._line.models():
+            if model in worker.models:
+                suited = (job for job in self._line.waiting_for(model) if worker.suits(job))
+                eldest += [job for job in [next(suited, None)] if job is not None]
+        return eldest
+
+    def _note_presence(self, worker: Worker) -> None:
+        for model in self._line.models():
+            if model in worker.models:
+                for job in self._line.waiting_for(model):
+                    wait = self._waits[job.id]
+                    if worker.suits(job) and worker.cools_until(model) < wait.deadline:
+                        wait.absent_since = None
+
+    def barred(self) -> None:
+        """Start the clock of jobs that nobody is left for."""
+        now = _now()
+        for job in self._line:
+            self._note_absence(job, now)
+
+    def _note_absence(self, job: Job, now: float) -> None:
+        wait = self._waits[job.id]
+        if wait.absent_since is None and not self._roster.prospects(job, by=wait.deadline):
+            wait.absent_since = now
+            if wait.timer is not None:
+                wait.timer.check()
+
+    def answering(self, held: Held, now: float) -> None:
+        """The first piece, which implies `started`."""
+        held.job.started = held.job.started or now
+        held.job.first_piece = now
+        self._deadline_moved(held)
+
+    def _deadline_moved(self, held: Held) -> None:
+        if held.timer is not None:
+            held.timer.check()
+
+    def overflowed(self, worker: Worker, held: Held) -> None:
+        """Stop a job whose caller reads too slowly."""
+        job = held.job
+        self._fail(job, SlowCaller(), cancel="slow_caller")
+        if job.on_overflow is not None:
+            job.on_overflow()
+
+    def cut(self, worker: Worker) -> None:
+        """Without a link, what is not known to have started leaves soon."""
+        loop = asyncio.get_running_loop()
+        for held in list(worker.jobs.values()):
+            if held.attempt.leaves_early:
+                held.leave = loop.call_later(self._deadlines.cut_s, self._abandon, worker, held.job)
+
+    def _abandon(self, worker: Worker, job: Job) -> None:
+        self._take_back(job, cancel="given to another worker")
+        self._redeliver(job, None)
+
+    def left(self, worker: Worker) -> None:
+        """A session is over: what had not started goes elsewhere, the rest is lost."""
+        self._roster.forget(worker)
+        for held in list(worker.jobs.values()):
+            job = held.job
+            if held.attempt.has_started:
+                self._fail(job, WorkerLost())
+            else:
+                self._take_back(job, cancel=None)
+                self._redeliver(job, None)
+        self.barred()
+
+    def heard(self, worker: Worker, frame: WorkerFrame) -> None:
+        """A frame other than a piece."""
+        match frame:
+            case StatusFrame():
+                if frame.slots is not None:
+                    worker.slots = frame.slots
+                worker.change(frame.state, frame.reason, frame.until)
+            case ModelsFrame():
+                self._offer_models(worker, frame)
+            case Bye():
+                worker.end(frame.reason or "it said goodbye", Close.GOING_AWAY)
+            case Started() | Waiting() | Refuse() | End() | Fail():
+                held = worker.jobs.get(frame.job)
+                if held is None:
+                    worker.dropped += 1
+                else:
+                    self._heard_of(worker, held, frame)
+            case Pong():
+                pass
+
+    def _offer_models(self, worker: Worker, frame: ModelsFrame) -> None:
+        self._roster.set_models(worker, frame.models)
+        self._remember(worker)
+        self.barred()
+        self.freed(worker)
+
+    def _remember(self, worker: Worker) -> None:
+        """Write down what the worker offers, so that its models stay known."""
+        seen = Seen(worker.id, worker.name, worker.kind, worker.version, worker.region)
+        written = self._store.workers.saw(worker.token.id, seen, list(worker.models))
+        self._await_write(written)
+
+    def _heard_of(
+        self, worker: Worker, held: Held, frame: Started | Waiting | Refuse | End | Fail
+    ) -> None:
+        job, now = held.job, _now()
+        match frame:
+            case Started():
+                held.attempt.started(now)
+                job.started = job.started or now
+                self._deadline_moved(held)
+            case Waiting():
+                held.attempt.waiting(now)
+            case Refuse():
+                if held.attempt.has_started:
+                    self._fail(job, ERRORS["upstream_error"]())
+                    return
+                self._take_back(job, cancel=None)
+                self._redeliver(job, lambda: self._nobody(job))
+            case End():
+                outcome = Outcome(
+                    finish_reason=finish_reason(frame.finish_reason, truncated=frame.truncated),
+                    worker_usage=frame.usage,
+                )
+                self._settle(job, "completed", outcome, job.answer().text)
+            case Fail():
+                self._failed(worker, held, frame)
+
+    def _failed(self, worker: Worker, held: Held, fail: Fail) -> None:
+        job = held.job
+        self._feed.announce(WorkerFailed(worker.name, job.id, job.model, fail.code, fail.message))
+        elsewhere = held.attempt.may_go_elsewhere(fail)
+        if elsewhere:
+            job.last_fail = self._error_of(fail)
+        self._heed(worker, job.model, fail)
+        if elsewhere:
+            self._take_back(job, cancel=None)
+            self._redeliver(job, lambda: self._error_of(fail))
+        else:
+            self._fail(job, self._error_of(fail))
+
+    def _heed(self, worker: Worker, model: str, fail: Fail) -> None:
+        """What a failure means for the worker itself."""
+        match FAILURES[fail.code].worker:
+            case "attention":
+                worker.change("attention", fail.code)
+            case "cooling":
+                worker.cool_model(model, _pause(fail))
+            case "drop_model":
+                kept = [known for known in worker.models.values() if known.id != model]
+                self._roster.set_models(worker, kept)
+
+    def _error_of(self, fail: Fail) -> HubError:
+        """A failure as its caller reads it; the worker's own words stay with the operator."""
+        kind = ERRORS[FAILURES[fail.code].error]
+        match fail.code:
+            case "rate_limited":
+                return kind(retry_after=_pause(fail))
+            case "challenge" | "login_required" | "consent_required":
+                return kind(retry_after=fail.retry_after_s or self._deadlines.absent_s)
+            case _:
+                return kind(retry_after=fail.retry_after_s)
+
+    # --- the end
+
+    def _fail(
+        self, job: Job, error: HubError, *, state: State = "failed", cancel: str | None = None
+    ) -> None:
+        self._settle(job, state, Outcome(error=error), job.answer().text, cancel=cancel)
+
+    def _settle(
+        self, job: Job, state: State, outcome: Outcome, answer: str, *, cancel: str | None = None
+    ) -> None:
+        """End a job, exactly once: free its worker, count, tell the caller, write it down, announce it."""
+        if job.settling:
+            return
+        job.settling = True
+        self._unwait(job)
+        self._take_back(job, cancel)
+        if len(answer) <= tokens.INLINE_CHARACTERS:
+            self._conclude(job, state, outcome, tokens.count_text(answer))
+            return
+        task = asyncio.create_task(self._count_and_conclude(job, state, outcome, answer))
+        self._counting.add(task)
+        task.add_done_callback(self._counting.discard)
+
+    async def _count_and_conclude(
+        self, job: Job, state: State, outcome: Outcome, answer: str
+    ) -> None:
+        count = await asyncio.to_thread(tokens.count_text, answer)
+        self._conclude(job, state, outcome, count)
+
+    def _conclude(self, job: Job, state: State, outcome: Outcome, count: tokens.Count) -> None:
+        outcome = Outcome(outcome.finish_reason, outcome.error, count, outcome.worker_usage)
+        job.finish(outcome)
+        self._await_write(self._store.journal.settle(_settlement(job, state, outcome)))
+        self._feed.announce(_announcement(job, state, outcome))
+        self._forget(job)
+
+    def _await_write(self, write: "asyncio.Future[Any]") -> None:
+        """Nobody waits for this write, but it must not fail unseen, nor be cut off by a shutdown."""
+        self._writes.add(write)
+        write.add_done_callback(self._written)
+
+    def _written(self, write: "asyncio.Future[Any]") -> None:
+        self._writes.discard(write)
+        if not write.cancelled() and (problem := write.exception()) is not None:
+            self._feed.announce(StorageTrouble(str(problem)))
+
+    def _forget(self, job: Job) -> None:
+        self._jobs.pop(job.id, None)
+        if not self._jobs:
+            self._idle.set()
+
+    # --- upkeep and shutdown
+
+    def checkpoint(self) -> "asyncio.Future[None] | None":
+        """Write down how far open jobs have come; None if there are none."""
+        rows = [_progress(job, self._holders.get(job.id)) for job in self._jobs.values()]
+        return self._store.journal.progress(rows) if rows else None
+
+    async def drain(self) -> None:
+        """Take no more, refuse those who wait, let the running end, up to the drain time."""
+        self.draining = True
+        for worker in self._roster:
+            worker.drain()
+        for job in self._line:
+            self._fail(job, self._shutting_down())
+        try:
+            async with asyncio.timeout(self._deadlines.drain_s):
+                await self._idle.wait()
+        except TimeoutError:
+            for job in list(self._jobs.values()):
+                self._fail(job, ShuttingDown(retry_after=1), cancel="shutting_down")
+        while self._counting or self._writes:
+            await asyncio.gather(*self._counting, *self._writes, return_exceptions=True)
+
+    def _shutting_down(self) -> ShuttingDown:
+        return ShuttingDown(retry_after=self._deadlines.drain_s)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _unix_us(ago: float = 0.0) -> int:
+    """Unix microseconds, `ago` seconds before now."""
+    return time.time_ns() // 1000 - round(ago * 1_000_000)
+
+
+def _pause(fail: Fail) -> float:
+    return RATE_LIMITED_DEFAULT_S if fail.retry_after_s is None else fail.retry_after_s
+
+
+def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
+    now = _now()
+
+    def moment(at: float | None) -> int | None:
+        return None if at is None else _unix_us(now - at)
+
+    usage = outcome.worker_usage
+    count = outcome.completion
+    return Settled(
+        state=state,
+        offered_at=moment(job.offered),
+        started_at=moment(job.started),
+        first_piece_at=moment(job.first_piece),
+        settled_at=_unix_us(),
+        worker=job.worker,
+        deliveries=len(job.tried),
+        delivered_chars=job.delivered_chars,
+        prompt_tokens=job.prompt.tokens,
+        completion_tokens=count.tokens,
+        tokens_estimated=job.prompt.estimated or count.estimated,
+        worker_usage=orjson.dumps(usage).decode() if usage else None,
+        finish_reason=outcome.finish_reason,
+        error_code=outcome.error.code if outcome.error else None,
+        id=job.id,
+    )
+
+
+def _announcement(job: Job, state: State, outcome: Outcome) -> RequestSettled:
+    now = _now()
+    return RequestSettled(
+        request=job.id,
+        key=job.key.name,
+        model=job.model,
+        state=state,
+        error=outcome.error.code if outcome.error else None,
+        worker=job.worker,
+        deliveries=len(job.tried),
+        duration_s=now - job.accepted,
+        first_piece_s=None if job.first_piece is None else job.first_piece - job.accepted,
+        prompt_tokens=job.prompt.tokens,
+        completion_tokens=outcome.completion.tokens,
+    )
+
+
+def _progress(job: Job, holder: Worker | None) -> Progress:
+    state: str = "queued"
+    if holder is not None and (held := holder.jobs.get(job.id)) is not None:
+        state = "started" if held.attempt.has_started else "offered"
+    started = None if job.started is None else _unix_us(_now() - job.started)
+    return Progress(state, job.worker, started, job.delivered_chars, job.id)  # type: ignore[arg-type]

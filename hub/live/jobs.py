@@ -1,0 +1,172 @@
+"""A job: one accepted request on its way to a worker and back. And the line that jobs wait in.
+
+The job is the only object that both sides touch: a worker puts pieces in, a handler takes them out.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import HubError, QueueFull
+from ..protocol import Piece
+from ..rules.openai import Answer
+from ..rules.tokens import Count
+from ..store.accounts import Credential
+
+NOTHING = Count(0)
+PIECE_OVERHEAD = 64
+"""Bytes that a waiting piece takes beyond its text, roughly."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: with a finish reason, or with an error."""
+
+    finish_reason: str | None = None
+    error: HubError | None = None
+    completion: Count = NOTHING
+    """The tokens of what was delivered, by the hub's own count."""
+    worker_usage: dict[str, Any] | None = None
+    """The worker's own figures, never billed."""
+
+
+@dataclass(eq=False)
+class Job:
+    """Times are seconds on the event loop's clock."""
+
+    id: str
+    key: Credential
+    kind: str
+    model: str
+    body: bytes
+    needs: frozenset[str]
+    stream: bool
+    accepted: float
+    max_pending: int
+    """Bytes of pieces that may wait for the caller."""
+    prompt: Count
+    """The prompt's tokens."""
+    tried: set[str] = field(default_factory=set)
+    """Sessions that have had this job; none gets it twice."""
+    worker: str | None = None
+    """The name of the worker that had it last."""
+    offered: float | None = None
+    started: float | None = None
+    first_piece: float | None = None
+    settling: bool = False
+    """Its outcome is decided; a long answer may still be counted."""
+    outcome: Outcome | None = None
+    last_fail: HubError | None = None
+    """What the caller reads if nobody else can take the job either."""
+    on_overflow: Callable[[], None] | None = None
+    """Called when the caller reads too slowly; the handler may have to break its connection."""
+
+    def __post_init__(self) -> None:
+        self._pieces: list[Piece] = []
+        self._taken = 0
+        self._pending_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self.delivered_chars = 0
+
+    @property
+    def is_over(self) -> bool:
+        """It has an outcome, and nothing more will be put in."""
+        return self.outcome is not None
+
+    def put(self, piece: Piece) -> bool:
+        """A piece from the worker; False when too much waits for the caller."""
+        size = len(piece.text) if piece.delta is None else len(str(piece.delta))
+        self.delivered_chars += size
+        self._pending_bytes += size + PIECE_OVERHEAD
+        self._pieces.append(piece)
+        if self._waiter is not None:
+            self.nudge()
+        return self._pending_bytes <= self.max_pending
+
+    def finish(self, outcome: Outcome) -> None:
+        """End the job; whoever takes hears of it."""
+        self.outcome = outcome
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Wake whoever takes."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def take(self) -> list[Piece]:
+        """All pieces that are ready, waiting for the first.
+
+        Empty when the job is over, or when someone nudged.
+        """
+        if self._taken == len(self._pieces) and self.outcome is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        pieces = self._pieces[self._taken :]
+        self._taken = len(self._pieces)
+        self._pending_bytes = 0
+        return pieces
+
+    def answer(self, *, taken_only: bool = False) -> Answer:
+        """All pieces put together, or those that the caller's side has taken."""
+        answer = Answer()
+        for piece in self._pieces[: self._taken] if taken_only else self._pieces:
+            answer.add(piece)
+        return answer
+
+
+class Line:
+    """Jobs that wait, oldest first, by model; bounded."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._by_model: dict[str, deque[Job]] = {}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Job]:
+        for jobs in list(self._by_model.values()):
+            yield from list(jobs)
+
+    def check_room(self) -> None:
+        """Raises QueueFull."""
+        if self._length >= self._limit:
+            raise QueueFull(retry_after=5)
+
+    def append(self, job: Job) -> None:
+        self._by_model.setdefault(job.model, deque()).append(job)
+        self._length += 1
+
+    def prepend(self, job: Job) -> None:
+        """A job comes back from a worker that did not run it: it has waited longest."""
+        self._by_model.setdefault(job.model, deque()).appendleft(job)
+        self._length += 1
+
+    def remove(self, job: Job) -> bool:
+        """Take a job out; False if it is not in line."""
+        jobs = self._by_model.get(job.model)
+        if jobs is None or job not in jobs:
+            return False
+        jobs.remove(job)
+        self._length -= 1
+        if not jobs:
+            del self._by_model[job.model]
+        return True
+
+    def models(self) -> list[str]:
+        """The models that jobs wait for."""
+        return list(self._by_model)
+
+    def waiting_for(self, model: str) -> Iterator[Job]:
+        """Jobs for a model, oldest first."""
+        yield from self._by_model.get(model, ())
+
+    def position(self, job: Job) -> int:
+        """1 for the next of its model."""
+        return self._by_model[job.model].index(job) + 1

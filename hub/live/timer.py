@@ -1,0 +1,42 @@
+"""A deadline that moves often and passes seldom."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Timer:
+    """Calls `passed(now)` once the time that `due()` gives is reached; times are the event loop's.
+
+    Pieces move a deadline thousands of times a second. So moving it costs nothing here: when the clock
+    reaches the time known before, the timer asks again and sleeps on. A deadline that moves *closer* needs
+    `check`.
+    """
+
+    __slots__ = ("_due", "_handle", "_loop", "_passed")
+
+    def __init__(self, due: Callable[[], float], passed: Callable[[float], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due = due
+        self._passed = passed
+        self._handle: asyncio.TimerHandle | None = self._loop.call_at(due(), self._ring)
+
+    def check(self) -> None:
+        """The deadline came closer."""
+        if self._handle is not None and self._due() < self._handle.when():
+            self._handle.cancel()
+            self._handle = self._loop.call_at(self._due(), self._ring)
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _ring(self) -> None:
+        if self._handle is None:
+            return
+        now, due = self._loop.time(), self._due()
+        if due > now:
+            self._handle = self._loop.call_at(due, self._ring)
+            return
+        self._handle = None
+        self._passed(now)

@@ -1,0 +1,575 @@
+"""Workers as they are now: `Worker` is one session, `Roster` all of them.
+
+A session outlives its links. A link is lent by a door (a socket or an exchange of polls); a newer one takes
+the session over, and the older one's late cleanup touches nothing.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import Raw
+
+from ..protocol import (
+    ACK_EVERY_FRAMES,
+    ACK_EVERY_S,
+    NEXT_S_BUSY,
+    Cancel,
+    Channel,
+    Close,
+    Drain,
+    Exchange,
+    Hello,
+    HubFrame,
+    JobFrame,
+    Model,
+    Piece,
+    Ping,
+    ProtocolError,
+    State,
+    Welcome,
+    WorkerFrame,
+    WorkerPacket,
+    encode,
+)
+from ..rules.attempt import Attempt, Phase
+from ..rules.rotation import Rotation
+from ..settings import Settings
+from ..store.accounts import Credential
+from .feed import Feed, WorkerChanged, WorkerCut, WorkerJoined, WorkerLeft, WorkerMisbehaved
+from .jobs import Job
+from .timer import Timer
+
+FOREVER = float("inf")
+PACKET_ROOM = 1024 * 1024
+"""A packet may be this much larger than the largest request body."""
+IDLE_STEPS_S = (1.0, 2.0, 5.0, 10.0)
+"""When an idle polling worker should come again, where exchanges are not held, as the hub gets quieter."""
+
+
+class Link(Protocol):
+    """What a door lends to a worker's session."""
+
+    polling: bool
+
+    def wake(self) -> None:
+        """The worker has something to be sent."""
+
+    def close(self, code: Close, reason: str) -> None:
+        """The link is to end now."""
+
+
+class Desk(Protocol):
+    """Who is told what workers do: the dispatcher."""
+
+    def freed(self, worker: "Worker") -> None:
+        """The worker may be able to take another job."""
+
+    def barred(self) -> None:
+        """A worker takes no jobs for now; somebody may wait in vain."""
+
+    def heard(self, worker: "Worker", frame: WorkerFrame) -> None:
+        """A frame about a job, other than a piece."""
+
+    def answering(self, held: "Held", now: float) -> None:
+        """The first piece."""
+
+    def overflowed(self, worker: "Worker", held: "Held") -> None:
+        """The caller of this job reads too slowly."""
+
+    def cut(self, worker: "Worker") -> None:
+        """The link is lost."""
+
+    def left(self, worker: "Worker") -> None:
+        """The session is over; what it held is still in `worker.jobs`."""
+
+
+@dataclass(eq=False)
+class Held:
+    """A job in a worker's hands."""
+
+    job: Job
+    attempt: Attempt
+    timer: Timer | None = None
+    leave: asyncio.TimerHandle | None = None
+    """Set while the link is lost and the job will go elsewhere unless it resumes."""
+
+    def release(self) -> None:
+        if self.timer is not None:
+            self.timer.stop()
+        self.stay()
+
+    def stay(self) -> None:
+        if self.leave is not None:
+            self.leave.cancel()
+            self.leave = None
+
+
+class Worker:
+    """One session. Times are seconds on the event loop's clock."""
+
+    def __init__(
+        self, hello: Hello, token: Credential, settings: Settings, desk: Desk, feed: Feed
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._desk = desk
+        self._feed = feed
+        self._link: Link | None = None
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._gone_timer: Timer | None = None
+        self._heartbeat: Timer | None = None
+        self._cooling: dict[str, float] = {}
+        self._pinged = False
+        self.session = secrets.token_hex(16)
+        self.connection = ""
+        self.token = token
+        self.id = hello.worker
+        self.channel = Channel()
+        self.jobs: dict[str, Held] = {}
+        self.models: dict[str, Model] = {}
+        self.heard = self._loop.time()
+        self.next_s = 0.0
+        self.holding = 0
+        """Exchanges that are held open for this worker now."""
+        self.draining = False
+        self.over = False
+        self.dropped = 0
+        """Frames about jobs that this session no longer held."""
+        self.introduce(hello)
+
+    # --- who it is
+
+    def introduce(self, hello: Hello) -> None:
+        """What a hello says of the worker; a resume may have changed it."""
+        self.name = hello.name or hello.worker
+        self.kind = hello.kind
+        self.version = hello.version
+        self.region = hello.region
+        self.slots = hello.slots
+        self.state: State = hello.state
+        self.state_reason: str | None = None
+        self.cooling_until = FOREVER if hello.state == "cooling" else 0.0
+        self.models = {model.id: model for model in hello.models}
+
+    @property
+    def polling(self) -> bool:
+        return self._link is not None and self._link.polling
+
+    @property
+    def transport(self) -> str:
+        if self._link is None:
+            return "none"
+        return "poll" if self._link.polling else "socket"
+
+    @property
+    def max_bytes(self) -> int:
+        return self._settings.max_body_bytes + PACKET_ROOM
+
+    # --- what it may take
+
+    def is_connected(self, now: float) -> bool:
+        """Whether an offer would reach it."""
+        if self._link is None:
+            return False
+        late = self.next_s + self._settings.workers.poll_late_s
+        return not self._link.polling or bool(self.holding) or now - self.heard <= late
+
+    def cools_until(self, model: str) -> float:
+        """When this worker may be asked for the model again; a time in the past if it may be now."""
+        until = self.cooling_until if self.state == "cooling" else 0.0
+        return max(until, self._cooling.get(model, 0.0))
+
+    def suits(self, job: Job) -> bool:
+        """Whether it could take the job at some time: it offers the model and never had the job."""
+        model = self.models.get(job.model)
+        return (
+            model is not None
+            and self.session not in job.tried
+            and self.state in ("ready", "cooling")
+            and not self.draining
+            and (not job.needs or job.needs.issubset(model.features))
+        )
+
+    def can_take(self, job: Job, now: float) -> bool:
+        """Whether it could take the job at once."""
+        return (
+            len(self.jobs) < self.slots
+            and self.suits(job)
+            and self.cools_until(job.model) <= now
+            and self.is_connected(now)
+        )
+
+    # --- jobs
+
+    def offer(self, job: Job) -> Held:
+        """Give it a job; the frame leaves with the next packet."""
+        now = self._loop.time()
+        deadlines = self._settings.deadlines
+        held = Held(job, Attempt(deadlines, now))
+        self.jobs[job.id] = held
+        frame = JobFrame(
+            job=job.id,
+            kind="chat",
+            model=job.model,
+            body=Raw(job.body),
+            deadline_s=round(max(0.0, job.accepted + deadlines.job_s - now), 3),
+        )
+        self._push(frame, exempt=True)
+        return held
+
+    def release(self, job: Job, cancel: str | None = None) -> None:
+        """Take a job out of its hands, telling it so if there is a reason to `cancel`."""
+        held = self.jobs.pop(job.id, None)
+        if held is None:
+            return
+        held.release()
+        if self.over:
+            return
+        if cancel is not None:
+            self._push(Cancel(job.id, cancel))
+        self._desk.freed(self)
+
+    # --- what it says
+
+    def receive(self, packet: WorkerPacket) -> None:
+        """Take a packet. Raises ProtocolError; then the session is over."""
+        now = self.heard = self._loop.time()
+        self._pinged = False
+        for frame in self.channel.accept(packet.n, packet.ack, packet.frames):
+            if type(frame) is Piece:
+                self._piece(frame, now)
+            else:
+                self._desk.heard(self, frame)
+        if self.channel.ack_owed:
+            self._plan_ack()
+
+    def _piece(self, piece: Piece, now: float) -> None:
+        held = self.jobs.get(piece.job)
+        if held is None:
+            self.dropped += 1
+            return
+        attempt = held.attempt
+        if not piece.text and not piece.delta:
+            attempt.heartbeat(now)
+            held.job.started = held.job.started or now
+            return
+        first = attempt.phase is not Phase.ANSWERING
+        attempt.piece(now)
+        if first:
+            self._desk.answering(held, now)
+        if not held.job.put(piece):
+            self._desk.overflowed(self, held)
+
+    def _plan_ack(self) -> None:
+        if self._link is None:
+            return
+        if self.channel.ack_owed >= ACK_EVERY_FRAMES:
+            self._link.wake()
+        elif self._ack_timer is None and not self._link.polling:
+            self._ack_timer = self._loop.call_later(ACK_EVERY_S, self._ack)
+
+    def _ack(self) -> None:
+        self._ack_timer = None
+        if self._link is not None and self.channel.ack_owed:
+            self._link.wake()
+
+    # --- what it is told
+
+    def _push(self, frame: HubFrame, *, exempt: bool = False) -> None:
+        try:
+            self.channel.push(encode(frame), exempt=exempt)
+        except ProtocolError as error:
+            # Not from within somebody else's call: ending a session moves jobs about.
+            self._loop.call_soon(self.end, str(error), Close.TOO_SLOW)
+            return
+        if self._link is not None:
+            self._link.wake()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a packet would carry something."""
+        return self.channel.has_unsent or self.channel.ack_owed > 0
+
+    def packet(self, extra: bytes = b"") -> bytes:
+        """The next packet for the link."""
+        return self.channel.packet(self.max_bytes, extra)
+
+    def drain(self) -> None:
+        """Ask it to finish what it holds and take no more."""
+        self.draining = True
+        self._push(Drain())
+        self._desk.barred()
+
+    def change(self, state: State, reason: str | None = None, until: float | None = None) -> None:
+        """Its state changed; `until` is in seconds from now."""
+        self.state, self.state_reason = state, reason
+        self.cooling_until = FOREVER if until is None else self._loop.time() + until
+        self._feed.announce(WorkerChanged(self.name, state, reason))
+        if state == "cooling" and until is not None:
+            self._loop.call_later(until, self._warm_up)
+        if state == "ready":
+            self._desk.freed(self)
+        else:
+            self._desk.barred()
+
+    def _warm_up(self) -> None:
+        if self.state == "cooling" and self.cooling_until <= self._loop.time():
+            self.change("ready")
+
+    def cool_model(self, model: str, seconds: float) -> None:
+        """The site limits this worker for one model."""
+        self._cooling[model] = self._loop.time() + seconds
+        self._loop.call_later(seconds, self._cooled, model)
+        self._desk.barred()
+
+    def _cooled(self, model: str) -> None:
+        if self._cooling.get(model, FOREVER) <= self._loop.time():
+            del self._cooling[model]
+            self._desk.freed(self)
+
+    # --- links
+
+    def connect(self, link: Link) -> str:
+        """A link carries this session from now on; the id of this connection."""
+        before, self._link = self._link, link
+        self.connection = secrets.token_hex(8)
+        if before is not None:
+            before.close(Close.REPLACED, "a newer connection took this session over")
+        self.channel.rewind()
+        self.heard = self._loop.time()
+        self.next_s = 0.0
+        self._pinged = False
+        self._stop_timers()
+        if link.polling:
+            self._gone_timer = Timer(self._poll_gone_at, self._gone)
+        else:
+            self._heartbeat = Timer(self._heartbeat_at, self._silent)
+        for held in self.jobs.values():
+            held.stay()
+        return self.connection
+
+    def disconnect(self, connection: str) -> None:
+        """The link of this connection is lost; nothing happens if it was replaced before."""
+        if connection != self.connection or self._link is None:
+            return
+        self._link = None
+        self._stop_timers()
+        if self.over:
+            return
+        lost = self._loop.time()
+        self._gone_timer = Timer(lambda: lost + self._settings.workers.grace_s, self._gone)
+        self._feed.announce(WorkerCut(self.name))
+        self._desk.cut(self)
+
+    def end(self, reason: str, code: Close) -> None:
+        """The session is over, and its link with it."""
+        if self.over:
+            return
+        self.over = True
+        self._stop_timers()
+        self._desk.left(self)
+        link, self._link = self._link, None
+        if link is not None:
+            link.close(code, reason)
+        self._feed.announce(WorkerLeft(self.name, reason))
+
+    def misbehaved(self, error: ProtocolError) -> None:
+        """It broke the protocol: the session is over."""
+        self._feed.announce(WorkerMisbehaved(self.name, str(error)))
+        self.end(str(error), error.code)
+
+    def plan_next(self) -> float:
+        """When a polling worker should come again, in seconds; 0 where exchanges are held."""
+        if self.jobs:
+            self.next_s = NEXT_S_BUSY
+        elif self._settings.workers.wait_s:
+            self.next_s = 0.0
+        else:
+            longer = [step for step in IDLE_STEPS_S if step > self.next_s]
+            self.next_s = longer[0] if longer else IDLE_STEPS_S[-1]
+        return self.next_s
+
+    def _stop_timers(self) -> None:
+        for timer in (self._heartbeat, self._gone_timer, self._ack_timer):
+            if isinstance(timer, Timer):
+                timer.stop()
+            elif timer is not None:
+                timer.cancel()
+        self._heartbeat = self._gone_timer = self._ack_timer = None
+
+    def _heartbeat_at(self) -> float:
+        return self.heard + self._settings.workers.heartbeat_s * (2 if self._pinged else 1)
+
+    def _silent(self, now: float) -> None:
+        if self._pinged:
+            if self._link is not None:
+                self._link.close(Close.HEARTBEAT_LOST, "nothing was heard for too long")
+                self.disconnect(self.connection)
+            return
+        self._pinged = True
+        self._push(Ping())
+        self._heartbeat = Timer(self._heartbeat_at, self._silent)
+
+    def _poll_gone_at(self) -> float:
+        if self.holding:
+            self.heard = self._loop.time()
+        return self.heard + self._settings.workers.poll_gone_s
+
+    def _gone(self, now: float) -> None:
+        self.end("it did not come back", Close.SESSION_GONE)
+
+
+class Roster:
+    """All sessions, found by id, by worker and by model."""
+
+    def __init__(self, settings: Settings, feed: Feed) -> None:
+        self._settings = settings
+        self._feed = feed
+        self._sessions: dict[str, Worker] = {}
+        self._by_identity: dict[tuple[str, str], Worker] = {}
+        self._by_model: dict[str, dict[Worker, None]] = {}
+        self._rotations: dict[str, Rotation[Worker]] = {}
+        self.dropped = 0
+        """Frames dropped by sessions that are over."""
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(list(self._sessions.values()))
+
+    def session(self, session: str, token: Credential) -> Worker | None:
+        """The session of that id, if it was opened under this very token."""
+        worker = self._sessions.get(session)
+        return worker if worker is not None and worker.token.id == token.id else None
+
+    def admit(
+        self, hello: Hello, token: Credential, link: Link, desk: Desk
+    ) -> tuple[Worker, Welcome]:
+        """Resume the session that a hello names, or open a new one in its worker's place."""
+        resumed = self._resume(hello, token)
+        worker = resumed or self._open(hello, token, desk)
+        self._index(worker)
+        worker.connect(link)
+        self._feed.announce(
+            WorkerJoined(
+                worker.name,
+                worker.kind,
+                worker.transport,
+                len(worker.models),
+                worker.slots,
+                resumed is not None,
+            )
+        )
+        return worker, self._welcome(worker, resumed=resumed is not None)
+
+    def _resume(self, hello: Hello, token: Credential) -> Worker | None:
+        worker = self._by_identity.get((token.id, hello.worker))
+        resume = hello.resume
+        if worker is None or resume is None or resume.session != worker.session:
+            return None
+        if not worker.channel.can_resume(resume.received):
+            return None
+        worker.channel.acknowledge(resume.received)
+        self._unindex(worker)
+        worker.introduce(hello)
+        return worker
+
+    def _open(self, hello: Hello, token: Credential, desk: Desk) -> Worker:
+        before = self._by_identity.get((token.id, hello.worker))
+        if before is not None:
+            before.end("the worker opened a new session", Close.REPLACED)
+        worker = Worker(hello, token, self._settings, desk, self._feed)
+        self._sessions[worker.session] = worker
+        self._by_identity[token.id, worker.id] = worker
+        return worker
+
+    def _welcome(self, worker: Worker, *, resumed: bool) -> Welcome:
+        workers = self._settings.workers
+        return Welcome(
+            session=worker.session,
+            connection=worker.connection,
+            resumed=resumed,
+            received=worker.channel.received,
+            heartbeat_s=workers.heartbeat_s,
+            grace_s=workers.grace_s,
+            max_bytes=worker.max_bytes,
+            exchange=Exchange(wait_s=workers.wait_s, next_s=worker.plan_next()),
+        )
+
+    def forget(self, worker: Worker) -> None:
+        """The session is over."""
+        if self._sessions.pop(worker.session, None) is None:
+            return
+        self._unindex(worker)
+        self.dropped += worker.dropped
+        if self._by_identity.get((worker.token.id, worker.id)) is worker:
+            del self._by_identity[worker.token.id, worker.id]
+
+    def revoke(self, token_id: str) -> None:
+        """A token was revoked: its sessions end at once."""
+        for worker in self:
+            if worker.token.id == token_id:
+                worker.end("the worker token was revoked", Close.UNAUTHORIZED)
+
+    # --- models
+
+    def offering(self, model: str) -> Iterable[Worker]:
+        """The workers that offer a model, able or not."""
+        return self._by_model.get(model, ())
+
+    def models(self) -> dict[str, Model]:
+        """What the live workers offer together."""
+        offered = {}
+        for model_id, workers in self._by_model.items():
+            offered[model_id] = next(iter(workers)).models[model_id]
+        return offered
+
+    def set_models(self, worker: Worker, models: Iterable[Model]) -> None:
+        """A worker's catalogue changed."""
+        self._unindex(worker)
+        worker.models = {model.id: model for model in models}
+        self._index(worker)
+
+    def _index(self, worker: Worker) -> None:
+        for model in worker.models:
+            self._by_model.setdefault(model, {})[worker] = None
+
+    def _unindex(self, worker: Worker) -> None:
+        for model in worker.models:
+            workers = self._by_model.get(model, {})
+            workers.pop(worker, None)
+            if model in self._rotations:
+                self._rotations[model].forget(worker)
+            if not workers:
+                self._by_model.pop(model, None)
+                self._rotations.pop(model, None)
+
+    # --- choosing
+
+    def pick(self, job: Job, now: float) -> Worker | None:
+        """Whose turn it is, among those that can take the job at once."""
+        able = [(worker, 1) for worker in self.offering(job.model) if worker.can_take(job, now)]
+        if not able:
+            return None
+        return self._rotations.setdefault(job.model, Rotation()).pick(able)
+
+    def has_room(self, job: Job, now: float) -> bool:
+        """Whether anybody can take the job at once."""
+        return any(worker.can_take(job, now) for worker in self.offering(job.model))
+
+    def prospects(self, job: Job, by: float) -> bool:
+        """Whether anybody, busy or briefly away, could take the job before `by`."""
+        return any(
+            worker.suits(job) and worker.cools_until(job.model) < by
+            for worker in self.offering(job.model)
+        )
+
+    def soonest(self, model: str, now: float) -> float | None:
+        """In how many seconds the first cooling worker may be asked again; None if none is cooling."""
+        waits = [worker.cools_until(model) - now for worker in self.offering(model)]
+        waits = [wait for wait in waits if 0 < wait < FOREVER]
+        return min(waits) if waits else None

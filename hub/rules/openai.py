@@ -1,0 +1,388 @@
+"""The OpenAI dialect: parse bodies, shape answers, chunks and errors.
+
+Shapes follow OpenAI's public API description; bodies as clients send them in the wild are tolerated where
+their meaning is clear.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import orjson
+from msgspec import Meta, Struct
+
+from ..errors import HubError, InvalidRequest
+from ..protocol import Piece, mend
+
+S = TypeVar("S", bound=Struct)
+
+LONGEST_TEXT = 8_000
+"""Characters in one event: even if each is escaped in six bytes, the line stays under 64 KiB."""
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n"
+"""One newline: the double-newline form of a comment breaks some Go clients."""
+
+FINISH_REASONS = {"stop", "length", "tool_calls", "content_filter", "function_call"}
+SAMPLING = (
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "logit_bias",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+)
+
+# --- requests ----------------------------------------------------------------------------------------
+
+
+class Part(Struct):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class Message(Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All of the message's text, its parts joined by line breaks."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text or part.refusal or "" for part in self.content or ())
+
+
+class StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+class ResponseFormat(Struct):
+    type: str
+
+
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class ChatRequest(Struct):
+    """The parts of a chat completion's body that the hub reads; workers get the whole body."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=300)]
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    logit_bias: dict[str, float] | None = None
+    tools: list[dict[str, Any]] | None = None
+    response_format: ResponseFormat | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def needs(self) -> dict[str, str]:
+        """Features that a worker must declare, each with the parameter that asks for it."""
+        needs = {}
+        if self.tools:
+            needs["tools"] = "tools"
+        if self.response_format and self.response_format.type == "json_schema":
+            needs["json_schema"] = "response_format"
+        if (self.n or 1) > 1:
+            needs["n"] = "n"
+        if self.logprobs:
+            needs["logprobs"] = "logprobs"
+        return needs
+
+
+def parse_json(raw: bytes) -> dict[str, Any]:
+    """A request body as an object. Raises InvalidRequest."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        body = _mended(raw, error)
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return body
+
+
+def _mended(raw: bytes, error: orjson.JSONDecodeError) -> Any:
+    try:
+        return orjson.loads(mend(raw))
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+
+
+def parse_chat(body: dict[str, Any]) -> ChatRequest:
+    """Validate a chat completion's body. Raises InvalidRequest naming the parameter."""
+    chat = convert(body, ChatRequest)
+    for number, message in enumerate(chat.messages):
+        _check_content(message, f"messages[{number}].content")
+    return chat
+
+
+def convert(body: dict[str, Any], struct: type[S]) -> S:
+    """A body as the given struct. Raises InvalidRequest naming the parameter."""
+    try:
+        return msgspec.convert(body, struct)
+    except msgspec.ValidationError as error:
+        message, param = _explain(str(error))
+        raise InvalidRequest(message, param=param) from None
+
+
+def _explain(error: str) -> tuple[str, str | None]:
+    """msgspec's message as a sentence, and the parameter that it speaks of.
+
+    >>> _explain("Expected `str`, got `int` - at `$.messages[0].role`")
+    ('messages[0].role: expected `str`, got `int`.', 'messages[0].role')
+    """
+    problem, _, path = error.partition(" - at ")
+    param = path.strip("`").removeprefix("$").removeprefix(".")
+    missing = re.search("missing required field `(.+)`", problem)
+    if missing:
+        param = f"{param}.{missing[1]}".removeprefix(".")
+        problem = "this field is required"
+    problem = problem[:1].lower() + problem[1:]
+    return (f"{param}: {problem}." if param else f"{problem}."), param or None
+
+
+def _check_content(message: Message, param: str) -> None:
+    if message.content is None and message.role not in ("assistant", "tool", "function"):
+        raise InvalidRequest(f"{param}: a {message.role} message needs content.", param=param)
+    if isinstance(message.content, str) or not message.content:
+        return
+    for number, part in enumerate(message.content):
+        where = f"{param}[{number}]"
+        if part.type not in ("text", "refusal"):
+            problem = f"{where}: content of type {part.type[:40]!r} is not supported, only text."
+            raise InvalidRequest(problem, param=where)
+        if (part.text if part.type == "text" else part.refusal) is None:
+            raise InvalidRequest(f"{where}.{part.type}: this field is required.", param=where)
+
+
+def ignored(body: dict[str, Any], features: Iterable[str]) -> list[str]:
+    """The parameters in the body that a worker with these features takes no notice of."""
+    features = set(features)
+    names: list[str] = []
+    if "sampling" not in features:
+        names += [name for name in SAMPLING if body.get(name) is not None]
+    if "stop" not in features and body.get("stop"):
+        names.append("stop")
+    return names
+
+
+# --- answers -----------------------------------------------------------------------------------------
+
+
+def clean_delta(delta: dict[str, Any]) -> dict[str, Any]:
+    """The members of a worker's delta that clients understand, each of its right type."""
+    clean: dict[str, Any] = {}
+    for name in ("content", "reasoning_content", "refusal"):
+        if isinstance(delta.get(name), str) and delta[name]:
+            clean[name] = delta[name]
+    calls = delta.get("tool_calls")
+    if isinstance(calls, list):
+        clean["tool_calls"] = [call for call in calls if _is_tool_call(call)]
+    return clean
+
+
+def _is_tool_call(call: Any) -> bool:
+    if not isinstance(call, dict) or not isinstance(call.get("index", 0), int):
+        return False
+    function = call.get("function", {})
+    return isinstance(function, dict) and isinstance(function.get("arguments", ""), str)
+
+
+def finish_reason(reason: str, *, truncated: bool = False) -> str:
+    """A worker's reason as one that clients know."""
+    if truncated:
+        return "length"
+    reason = reason.replace("-", "_")
+    return reason if reason in FINISH_REASONS else "stop"
+
+
+def usage(prompt: int, completion: int) -> dict[str, int]:
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+class Answer:
+    """What a worker said, gathered for an answer in one piece and for counting."""
+
+    def __init__(self) -> None:
+        self._content: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._tool_calls: dict[int, dict[str, Any]] = {}
+
+    def add(self, piece: Piece) -> None:
+        if piece.text:
+            self._content.append(piece.text)
+        if piece.delta:
+            self._add_delta(clean_delta(piece.delta))
+
+    def _add_delta(self, delta: dict[str, Any]) -> None:
+        self._content.append(delta.get("content", ""))
+        self._reasoning.append(delta.get("reasoning_content", ""))
+        self._refusal.append(delta.get("refusal", ""))
+        for call in delta.get("tool_calls", ()):
+            self._add_tool_call(call)
+
+    def _add_tool_call(self, call: dict[str, Any]) -> None:
+        whole = self._tool_calls.setdefault(
+            call.get("index", 0),
+            {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
+        )
+        function = call.get("function", {})
+        whole["id"] = call.get("id") or whole["id"]
+        whole["function"]["name"] = function.get("name") or whole["function"]["name"]
+        whole["function"]["arguments"] += function.get("arguments", "")
+
+    @property
+    def text(self) -> str:
+        """Everything that is billed as output."""
+        calls = (
+            call["function"]["name"] + call["function"]["arguments"]
+            for call in self._tool_calls.values()
+        )
+        return "".join((*self._reasoning, *self._content, *self._refusal, *calls))
+
+    def message(self) -> dict[str, Any]:
+        content = "".join(self._content)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": content if content or not self._tool_calls else None,
+            "refusal": "".join(self._refusal) or None,
+        }
+        if any(self._reasoning):
+            message["reasoning_content"] = "".join(self._reasoning)
+        if self._tool_calls:
+            message["tool_calls"] = [self._tool_calls[index] for index in sorted(self._tool_calls)]
+        return message
+
+
+def completion(
+    completion_id: str, created: int, model: str, answer: Answer, reason: str, used: dict[str, int]
+) -> bytes:
+    """A whole chat completion; `created` in Unix seconds."""
+    choice = {
+        "index": 0,
+        "message": answer.message(),
+        "logprobs": None,
+        "finish_reason": reason,
+    }
+    return orjson.dumps(
+        {
+            "id": completion_id,
+            "object": "chat.completion",
+            "created": created,
+            "model": model,
+            "choices": [choice],
+            "usage": used,
+        }
+    )
+
+
+class Chunks:
+    """The events of one streamed completion, each as whole `data:` lines.
+
+    All of an event but its delta is the same throughout a stream, so it is built once.
+    """
+
+    def __init__(self, completion_id: str, created: int, model: str, *, include_usage: bool):
+        head = {
+            "id": completion_id,
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": model,
+        }
+        self._head = b"data: " + orjson.dumps(head)[:-1]
+        self._open = self._head + b',"choices":[{"index":0,"delta":'
+        usage_member = b',"usage":null' if include_usage else b""
+        self._tail = usage_member + b"}\n\n"
+        self._close = b',"logprobs":null,"finish_reason":null}]' + self._tail
+        self._text_open = self._open + b'{"content":'
+        self._text_close = b"}" + self._close
+
+    def role(self) -> bytes:
+        return self._open + b'{"role":"assistant","content":""}' + self._close
+
+    def piece(self, piece: Piece) -> bytes:
+        """The events of one piece: one, unless it is very long or has nothing to say."""
+        if piece.delta is None:
+            return self.text(piece.text)
+        events = b"".join(map(self.delta, _split_delta(clean_delta(piece.delta))))
+        return (self.text(piece.text) if piece.text else b"") + events
+
+    def text(self, text: str) -> bytes:
+        if len(text) <= LONGEST_TEXT:
+            return self._text_open + orjson.dumps(text) + self._text_close
+        return b"".join(self.text(part) for part in _slices(text))
+
+    def delta(self, delta: dict[str, Any]) -> bytes:
+        return self._open + orjson.dumps(delta) + self._close
+
+    def finish(self, reason: str) -> bytes:
+        return (
+            self._open + b'{},"logprobs":null,"finish_reason":%b}]' % orjson.dumps(reason)
+        ) + self._tail
+
+    def usage(self, used: dict[str, int]) -> bytes:
+        return self._head + b',"choices":[],"usage":' + orjson.dumps(used) + b"}\n\n"
+
+
+def error_event(error: HubError) -> bytes:
+    """An error after the first byte: clients take a stream that merely ends for a complete answer."""
+    return b"data: " + orjson.dumps(error.body()) + b"\n\n"
+
+
+def _slices(text: str) -> Iterator[str]:
+    for start in range(0, len(text), LONGEST_TEXT):
+        yield text[start : start + LONGEST_TEXT]
+
+
+def _split_delta(delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same delta in as many as it takes to keep each event short; nothing for an empty one."""
+    for name in ("reasoning_content", "content", "refusal"):
+        for part in _slices(delta.get(name, "")):
+            yield {name: part}
+    for call in delta.get("tool_calls", ()):
+        yield from _split_call(call)
+
+
+def _split_call(call: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    function = call.get("function", {})
+    first, *rest = list(_slices(function.get("arguments", ""))) or [""]
+    index = call.get("index", 0)
+    head: dict[str, Any] = {"index": index}
+    for name in ("id", "type"):
+        if isinstance(call.get(name), str):
+            head[name] = call[name]
+    named = {"name": function["name"]} if isinstance(function.get("name"), str) else {}
+    yield {"tool_calls": [{**head, "function": {**named, "arguments": first}}]}
+    for part in rest:
+        yield {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
+
+
+def model_object(model_id: str, created: int, owned_by: str) -> dict[str, Any]:
+    """A model as the list shows it; `created` in Unix seconds."""
+    return {"id": model_id, "object": "model", "created": created, "owned_by": owned_by}

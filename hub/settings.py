@@ -1,0 +1,229 @@
+"""One typed settings object, read from `hub.toml`, `.env`, `HUB_*` and the command line, in that order.
+
+A field's environment name is `HUB_` and its path in capitals: `deadlines.queue_s` is `HUB_DEADLINES_QUEUE_S`.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta, Struct
+
+MIB = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a bad value; the message names where it came from."""
+
+
+def doc(sentence: str, **bounds: Any) -> Meta:
+    return Meta(description=sentence, **bounds)
+
+
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class Deadlines(Struct, forbid_unknown_fields=True, frozen=True):
+    """How long each step of a request may take, in seconds."""
+
+    queue_s: Annotated[Seconds, doc("In line while workers are busy; then 504 queue_timeout.")] = 60
+    absent_s: Annotated[
+        Seconds, doc("In line while no live worker offers the model; then 503.")
+    ] = 15
+    absent_stream_s: Annotated[
+        Seconds, doc("The same for streams, whose status is still free.")
+    ] = 5
+    offer_s: Annotated[Seconds, doc("From the offer until the worker says `started`.")] = 15
+    human_s: Annotated[Seconds, doc("The same while the worker waits for its human.")] = 300
+    first_piece_s: Annotated[Seconds, doc("From `started` until the first piece.")] = 120
+    between_pieces_s: Annotated[Seconds, doc("Between two pieces.")] = 60
+    job_s: Annotated[Seconds, doc("The whole request, from its acceptance.")] = 600
+    cut_s: Annotated[
+        Seconds, doc("A lost link may resume this long before a job is redelivered.")
+    ] = 5
+    headers_s: Annotated[Seconds, doc("How long a stream's headers wait for the first piece.")] = 5
+    keep_alive_s: Annotated[Seconds, doc("Silence on a stream before a keep-alive comment.")] = 10
+    slow_caller_s: Annotated[
+        Seconds, doc("A caller that reads nothing is cut off this long after its job was stopped.")
+    ] = 10
+    drain_s: Annotated[Seconds, doc("How long running answers may take after SIGTERM.")] = 30
+
+
+class Workers(Struct, forbid_unknown_fields=True, frozen=True):
+    """How links to workers are kept."""
+
+    heartbeat_s: Annotated[float, doc("Silence before a ping; closed after twice this.", gt=0)] = 20
+    grace_s: Annotated[Seconds, doc("How long a session outlives its socket.")] = 30
+    hello_s: Annotated[Seconds, doc("How long a new socket may take to say hello.")] = 10
+    stalled_s: Annotated[Seconds, doc("A worker that reads nothing this long is cut off.")] = 10
+    poll_gone_s: Annotated[Seconds, doc("Silence after which a polling session is gone.")] = 90
+    poll_late_s: Annotated[
+        Seconds, doc("A poller later than `next_s` by this much gets no new jobs.")
+    ] = 10
+    wait_s: Annotated[Seconds, doc("How long an idle exchange is held; 0 where that is dear.")] = 25
+    origins: Annotated[
+        list[str], doc("Web origins whose pages may open a worker socket; `*.` matches subdomains.")
+    ] = msgspec.field(
+        default_factory=lambda: [
+            "https://arena.ai",
+            "https://*.arena.ai",
+            "https://lmarena.ai",
+            "https://*.lmarena.ai",
+        ]
+    )
+
+
+class Line(Struct, forbid_unknown_fields=True, frozen=True):
+    """The line that requests wait in."""
+
+    max_waiting: Annotated[int, doc("Requests waiting at once; then 429 queue_full.", ge=0)] = 1000
+
+
+class Log(Struct, forbid_unknown_fields=True, frozen=True):
+    """What is written to standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], doc("The least to write.")] = (
+        "info"
+    )
+    format: Annotated[
+        Literal["auto", "console", "json"], doc("Lines for people or for machines.")
+    ] = "auto"
+
+
+class Settings(Struct, forbid_unknown_fields=True, frozen=True):
+    """Everything that an operator may choose."""
+
+    host: Annotated[str, doc("The address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, doc("The port to listen on; 0 picks a free one.", ge=0, le=65535)] = 8080
+    data_dir: Annotated[str, doc("Where the database and its keys live.")] = "data"
+    public_url: Annotated[str, doc("The address under which people and workers reach the hub.")] = (
+        ""
+    )
+    environment: Annotated[
+        Literal["development", "production"], doc("`production` logs JSON unless told otherwise.")
+    ] = "development"
+    debug: Annotated[bool, doc("Log at debug level, and let asyncio check itself.")] = False
+    tls_cert: Annotated[str, doc("A PEM certificate chain; read again when it changes.")] = ""
+    tls_key: Annotated[str, doc("The certificate's private key.")] = ""
+    max_body_bytes: Annotated[int, doc("The largest request body.", ge=1024)] = 20 * MIB
+    max_pending_bytes: Annotated[
+        int, doc("Pieces waiting for one slow caller; beyond it the job is cancelled.", ge=1024)
+    ] = 4 * MIB
+    synchronous: Annotated[
+        Literal["FULL", "NORMAL"], doc("SQLite's durability: NORMAL may lose the last moments.")
+    ] = "FULL"
+    unsupported: Annotated[
+        Literal["ignore", "reject"],
+        doc("What to do with sampling parameters that no worker of the model honours."),
+    ] = "ignore"
+    deadlines: Deadlines = msgspec.field(default_factory=Deadlines)
+    workers: Workers = msgspec.field(default_factory=Workers)
+    line: Line = msgspec.field(default_factory=Line)
+    log: Log = msgspec.field(default_factory=Log)
+
+    @property
+    def data(self) -> Path:
+        return Path(self.data_dir)
+
+    @property
+    def log_level(self) -> str:
+        return "debug" if self.debug else self.log.level
+
+
+def load(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Settings:
+    """Settings from `directory` (default: here), `environ` (default: the process's) and `overrides`.
+
+    Raises SettingsError for unknown names and bad values.
+    """
+    directory = directory or Path()
+    environ = os.environ if environ is None else environ
+    settings = Settings()
+    for source, values in (
+        (directory / "hub.toml", _from_toml(directory / "hub.toml")),
+        (directory / ".env", _from_environment(_dotenv(directory / ".env"))),
+        ("the environment", _from_environment(environ)),
+        ("the command line", dict(overrides or {})),
+    ):
+        settings = _apply(settings, values, str(source))
+    _check(settings)
+    return settings
+
+
+def merge(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` laid over `base`, section by section."""
+    merged = dict(base)
+    for name, value in values.items():
+        section = merged.get(name)
+        both = isinstance(section, dict) and isinstance(value, Mapping)
+        merged[name] = merge(section, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _apply(settings: Settings, values: Mapping[str, Any], source: str) -> Settings:
+    merged = merge(msgspec.to_builtins(settings), values)
+    try:
+        # Environment variables are text, so "8080" must do for 8080.
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {error}") from None
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    return {name: value or "" for name, value in dotenv_values(path).items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for path in field_paths(Settings):
+        text = environ.get("HUB_" + "_".join(path).upper())
+        if text is None:
+            continue
+        section = values
+        for name in path[:-1]:
+            section = section.setdefault(name, {})
+        section[path[-1]] = _parse(text, path)
+    return values
+
+
+def _parse(text: str, path: tuple[str, ...]) -> Any:
+    if path[-1] == "origins":
+        return [item.strip() for item in text.split(",") if item.strip()]
+    return text
+
+
+def field_paths(struct: type[Struct], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The path of every single setting, such as ("deadlines", "queue_s")."""
+    paths = []
+    for field in msgspec.structs.fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            paths += field_paths(field.type, (*prefix, field.name))
+        else:
+            paths.append((*prefix, field.name))
+    return paths
+
+
+def _check(settings: Settings) -> None:
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise SettingsError("tls_cert and tls_key go together: one of them is missing")
+    url = urlsplit(settings.public_url)
+    if settings.public_url and (url.scheme not in ("http", "https") or not url.hostname):
+        raise SettingsError("public_url must look like https://hub.example.org")

@@ -1,0 +1,204 @@
+"""One SQLite file: opening, migrations, reading, and one writer with group commit.
+
+The writer's connection is the only one that writes or checkpoints. SQLite 3.7.0 to 3.51.2 can corrupt a
+write-ahead log when two connections do so at the same instant (https://sqlite.org/wal.html, "the WAL-reset
+bug"), and Python often links such a version.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import aiosqlite
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+"""Reads or writes through the connection that it is given; it may run twice, so it has no other effect."""
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+LARGEST_BATCH = 500
+"""Operations in one transaction: a bound on how long the first waits for the last."""
+
+
+class NewerDatabase(Exception):
+    """The database was written by a newer hub. Run that version, or restore an older backup."""
+
+
+class _Connection(aiosqlite.Connection):
+    """aiosqlite's connection and thread, with whole functions run on that thread.
+
+    A statement at a time would cost a change of thread each.
+    """
+
+    async def run(self, operation: Callable[..., T], *args: Any) -> T:
+        result: T = await self._execute(operation, self._conn, *args)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Write(NamedTuple, Generic[T]):
+    operation: Operation[T]
+    done: "asyncio.Future[T]"
+
+
+class Database:
+    """Use `open_database`. All methods belong to one event loop."""
+
+    def __init__(self, writer: _Connection, reader: _Connection) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._waiting: list[_Write[Any]] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._task = asyncio.create_task(self._commit_forever(), name="database writer")
+
+    async def read(self, operation: Operation[T]) -> T:
+        """Run an operation that only reads."""
+        return await self._reader.run(operation)
+
+    def write(self, operation: Operation[T]) -> "asyncio.Future[T]":
+        """Queue an operation that writes; the future is done when it is committed, or has failed alone.
+
+        Operations run in the order of these calls. Those that wait together share one transaction.
+        """
+        if self._closing:
+            raise RuntimeError("the database is closed")
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(operation, done))
+        self._wake.set()
+        return done
+
+    async def close(self) -> None:
+        """Commit what waits, then close."""
+        self._closing = True
+        self._wake.set()
+        await self._task
+        await self._writer.run(_checkpoint)
+        await self._reader.close()
+        await self._writer.close()
+
+    async def _commit_forever(self) -> None:
+        while self._waiting or not self._closing:
+            await self._wake.wait()
+            batch = self._waiting[:LARGEST_BATCH]
+            del self._waiting[:LARGEST_BATCH]
+            if not self._waiting and not self._closing:
+                self._wake.clear()
+            if batch:
+                await self._commit(batch)
+
+    async def _commit(self, batch: list[_Write[Any]]) -> None:
+        operations = [write.operation for write in batch]
+        try:
+            results = await self._writer.run(_commit_together, operations)
+        except Exception:  # noqa: BLE001 - one of them failed; find out which
+            try:
+                results = await self._writer.run(_commit_apart, operations)
+            except Exception as error:  # noqa: BLE001 - the disk itself failed: all of them did
+                results = [error] * len(batch)
+        for write, result in zip(batch, results, strict=True):
+            _settle(write.done, result)
+
+
+def _settle(done: "asyncio.Future[Any]", result: Any) -> None:
+    if done.done():
+        return
+    if isinstance(result, Exception):
+        done.set_exception(result)
+        done.exception()  # a writer that nobody waits for must not warn
+    else:
+        done.set_result(result)
+
+
+def _commit_together(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        results = [operation(connection) for operation in operations]
+        connection.execute("COMMIT")
+    except BaseException:
+        _rollback(connection)
+        raise
+    return results
+
+
+def _commit_apart(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
+    """The same with a savepoint each, so that one failure undoes nothing of the others."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        results = [_try(connection, operation) for operation in operations]
+        connection.execute("COMMIT")
+    except BaseException:
+        _rollback(connection)
+        raise
+    return results
+
+
+def _try(connection: sqlite3.Connection, operation: Operation[T]) -> T | Exception:
+    connection.execute("SAVEPOINT operation")
+    try:
+        result = operation(connection)
+    except Exception as error:  # noqa: BLE001 - handed to whoever waits for this operation
+        connection.execute("ROLLBACK TO operation")
+        connection.execute("RELEASE operation")
+        return error
+    connection.execute("RELEASE operation")
+    return result
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    # A full disk rolls back by itself; then there is nothing left to undo.
+    with suppress(sqlite3.OperationalError):
+        connection.execute("ROLLBACK")
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+async def open_database(path: Path, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Database:
+    """Open or create the file (mode 0600) and bring its schema up to date. Raises NewerDatabase."""
+    writer = await _connect(path, synchronous)
+    try:
+        await writer.run(migrate)
+        reader = await _connect(path, synchronous, read_only=True)
+    except BaseException:
+        await writer.close()
+        raise
+    return Database(writer, reader)
+
+
+async def _connect(path: Path, synchronous: str, *, read_only: bool = False) -> _Connection:
+    def connect() -> sqlite3.Connection:
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+        connection = sqlite3.connect(path, isolation_level=None, cached_statements=256)
+        connection.row_factory = sqlite3.Row
+        for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "busy_timeout = 5000"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA query_only = {int(read_only)}")
+        # A connection that checkpoints on closing would be a second one that does.
+        connection.execute(f"PRAGMA wal_autocheckpoint = {0 if read_only else 1000}")
+        return connection
+
+    connection = _Connection(connect, iter_chunk_size=64)
+    await connection
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, directory: Path = MIGRATIONS) -> None:
+    """Apply the numbered SQL files that the database has not seen, each in a transaction of its own."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    files = sorted(directory.glob("[0-9]*.sql"))
+    newest = int(files[-1].name.split("_")[0])
+    if version > newest:
+        message = f"{NewerDatabase.__doc__} (Its schema is {version}, this hub knows {newest}.)"
+        raise NewerDatabase(message)
+    for file in files:
+        number = int(file.name.split("_")[0])
+        if number > version:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{file.read_text()}\nPRAGMA user_version = {number};\nCOMMIT;"
+            )
