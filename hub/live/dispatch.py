@@ -20,7 +20,6 @@ from ..errors import (
     QueueTimeout,
     ShuttingDown,
     SlowCaller,
-    UnsupportedParameter,
     UpstreamTimeout,
     WorkerLost,
 )
@@ -42,7 +41,7 @@ from ..protocol import (
     WorkerFrame,
 )
 from ..rules import tokens
-from ..rules.openai import finish_reason
+from ..rules.openai import finish_reason, unsupported
 from ..settings import Settings
 from ..store import Store
 from ..store.accounts import Credential
@@ -122,8 +121,7 @@ class Dispatch:
         offering = list(self._roster.offering(model))
         for feature, param in needs.items():
             if offering and not any(feature in w.models[model].features for w in offering):
-                message = f"No live worker honours {param!r} for {model!r}. Leave it out or choose another model."
-                raise UnsupportedParameter(message, param=param)
+                raise unsupported(param, model)
 
     async def submit(self, job: Job) -> None:
         """Write a job down and let it in. Raises QueueFull, ShuttingDown, StorageFailed."""

@@ -75,6 +75,11 @@ class Job:
         """It has an outcome, and nothing more will be put in."""
         return self.outcome is not None
 
+    @property
+    def has_pieces(self) -> bool:
+        """Pieces wait to be taken."""
+        return self._taken < len(self._pieces)
+
     def put(self, piece: Piece) -> bool:
         """A piece from the worker; False when too much waits for the caller."""
         size = len(piece.text) if piece.delta is None else len(str(piece.delta))
@@ -100,7 +105,7 @@ class Job:
 
         Empty when the job is over, or when someone nudged.
         """
-        if self._taken == len(self._pieces) and self.outcome is None:
+        if not self.has_pieces and self.outcome is None:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter

@@ -12,7 +12,7 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
-from ..errors import HubError, InvalidRequest
+from ..errors import HubError, InvalidRequest, UnsupportedParameter
 from ..protocol import Piece, mend
 
 S = TypeVar("S", bound=Struct)
@@ -174,6 +174,24 @@ def _check_content(message: Message, param: str) -> None:
             raise InvalidRequest(problem, param=where)
         if (part.text if part.type == "text" else part.refusal) is None:
             raise InvalidRequest(f"{where}.{part.type}: this field is required.", param=where)
+
+
+def dump(body: dict[str, Any]) -> bytes:
+    """The body as workers get it."""
+    return orjson.dumps(body)
+
+
+def unsupported(param: str, model: str) -> UnsupportedParameter:
+    """The refusal of a parameter that no worker of the model honours."""
+    message = (
+        f"No live worker honours {param!r} for {model!r}. Leave it out or choose another model."
+    )
+    return UnsupportedParameter(message, param=param)
+
+
+def header_text(text: str) -> str:
+    """A name as it may stand in a header: printable ASCII, at most 200 characters."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text[:200])
 
 
 def ignored(body: dict[str, Any], features: Iterable[str]) -> list[str]:

@@ -1,0 +1,74 @@
+"""The running hub, without HTTP: `async with open_hub(settings) as hub`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from ..protocol import Close
+from ..rules import tokens
+from ..settings import Settings
+from ..store import Store, open_store
+from . import log
+from .dispatch import Dispatch
+from .feed import Feed
+from .workers import Roster
+
+CHECKPOINT_S = 1.0
+"""How much of a running answer a crash may forget, in seconds."""
+
+
+class Hub:
+    """Everything that exists while the process runs."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.feed = Feed()
+        self.feed.listen(log.write_lines)
+        self.roster = Roster(settings, self.feed)
+        self.dispatch = Dispatch(settings, store, self.roster, self.feed)
+
+    async def revoke_worker_token(self, token_id: str, actor: str) -> bool:
+        """End a token and the sessions opened under it; False if there was none of that id."""
+        revoked = await self.store.worker_tokens.revoke(token_id, actor)
+        self.roster.revoke(token_id)
+        return revoked
+
+    async def drain(self) -> None:
+        """Finish what runs, refuse the rest, and send the workers away until the hub is back."""
+        await self.dispatch.drain()
+        for worker in self.roster:
+            worker.end("the hub restarts", Close.RESTART)
+
+    async def checkpoint_forever(self) -> None:
+        """Write down once a second how far the open requests have come."""
+        while True:
+            await asyncio.sleep(CHECKPOINT_S)
+            written = self.dispatch.checkpoint()
+            if written is not None:
+                with suppress(Exception):  # the settlement will tell of the same trouble
+                    await written
+
+
+@asynccontextmanager
+async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
+    """A hub on the database in `data_dir`; what a crash left open there is settled first.
+
+    Hold the data directory's lock meanwhile. Leaving the context does not drain; call `drain` before.
+    """
+    async with open_store(settings) as store:
+        interrupted = await store.journal.interrupt_open()
+        if interrupted:
+            structlog.get_logger().warning("settled as interrupted", requests=interrupted)
+        hub = Hub(settings, store)
+        vocabulary = asyncio.create_task(asyncio.to_thread(tokens.vocabulary))
+        checkpoints = asyncio.create_task(hub.checkpoint_forever())
+        try:
+            await vocabulary
+            yield hub
+        finally:
+            checkpoints.cancel()
+            with suppress(asyncio.CancelledError):
+                await checkpoints

@@ -1,0 +1,138 @@
+"""Log lines: how they look, and which event of the feed makes which line."""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import orjson
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from ..settings import Settings
+from .feed import (
+    Event,
+    RequestSettled,
+    StorageTrouble,
+    WorkerChanged,
+    WorkerCut,
+    WorkerFailed,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerMisbehaved,
+)
+
+_SECRET_TEXT = re.compile(r"\b(sk|wt)-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+\S+")
+_SECRET_NAMES = {"token", "secret", "password", "authorization", "api_key", "cookie"}
+REDACTED = "[redacted]"
+
+
+def configure(settings: Settings) -> None:
+    """Set up logging for the whole process: console lines for people, JSON for machines."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    machine = settings.log.format == "json" or (
+        settings.log.format == "auto" and settings.environment == "production"
+    )
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        redact,
+    ]
+    if machine:
+        renderer: list[Any] = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(_dumps),
+        ]
+    else:
+        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    _adopt_standard_logging(shared, renderer, level)
+
+
+def _adopt_standard_logging(shared: list[Any], renderer: list[Any], level: int) -> None:
+    """What libraries log looks like our own lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.WARNING))
+
+
+def _dumps(event: EventDict, **_: Any) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Blank out secrets, by their field's name and by their look."""
+    for name, value in event.items():
+        if name in _SECRET_NAMES:
+            event[name] = REDACTED
+        elif isinstance(value, str) and ("-" in value or " " in value):
+            event[name] = _SECRET_TEXT.sub(REDACTED, value)
+    return event
+
+
+def write_lines(event: Event) -> None:
+    """The feed's listener that writes log lines."""
+    log = structlog.get_logger()
+    match event:
+        case RequestSettled():
+            _request_line(log, event)
+        case WorkerJoined():
+            log.info(
+                "worker joined",
+                worker=event.worker,
+                kind=event.kind,
+                transport=event.transport,
+                models=event.models,
+                slots=event.slots,
+                resumed=event.resumed,
+            )
+        case WorkerCut():
+            log.info("worker link lost", worker=event.worker)
+        case WorkerLeft():
+            log.info("worker left", worker=event.worker, reason=event.reason)
+        case WorkerChanged():
+            say = log.warning if event.state == "attention" else log.info
+            say("worker changed", worker=event.worker, state=event.state, reason=event.reason)
+        case WorkerFailed():
+            log.warning(
+                "job failed",
+                request_id=event.request,
+                worker=event.worker,
+                model=event.model,
+                code=event.code,
+                problem=event.message,
+            )
+        case WorkerMisbehaved():
+            log.warning("worker broke the protocol", worker=event.worker, reason=event.reason)
+        case StorageTrouble():
+            log.error("the database cannot be written", problem=event.problem)
+
+
+def _request_line(log: Any, event: RequestSettled) -> None:
+    first = event.first_piece_s
+    log.info(
+        "request " + event.state,
+        request_id=event.request,
+        key=event.key,
+        model=event.model,
+        worker=event.worker,
+        error=event.error,
+        deliveries=event.deliveries,
+        ms=round(event.duration_s * 1000, 1),
+        first_piece_ms=None if first is None else round(first * 1000, 1),
+        tokens_in=event.prompt_tokens,
+        tokens_out=event.completion_tokens,
+    )

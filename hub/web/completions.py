@@ -1,0 +1,209 @@
+"""POST /v1/chat/completions: from a body to a job, and from its pieces to an answer."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from ..errors import HubError, InternalError
+from ..live.hub import Hub
+from ..live.jobs import Job
+from ..protocol import Piece
+from ..rules import openai, tokens
+from .middleware import authenticate, error_response, read_body
+from .state import HUB, REQUEST_ID
+
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+
+
+async def create_chat_completion(request: web.Request) -> web.StreamResponse:
+    """The main road: authenticate, read, check, write down, wait for a worker, answer."""
+    hub = request.app[HUB]
+    caller = await authenticate(request)
+    body = openai.parse_json(await read_body(request, hub.settings.max_body_bytes))
+    chat = openai.parse_chat(body)
+    needs = chat.needs()
+    hub.dispatch.check(chat.model, needs)
+    ignored = _ignored(hub, chat.model, body)
+    job = Job(
+        id=request[REQUEST_ID],
+        key=caller,
+        kind="chat",
+        model=chat.model,
+        body=openai.dump(body),
+        needs=frozenset(needs),
+        stream=bool(chat.stream),
+        accepted=asyncio.get_running_loop().time(),
+        max_pending=hub.settings.max_pending_bytes,
+        prompt=await _count_prompt(chat),
+    )
+    answering = _Streamed(request, hub, job, chat) if job.stream else _Plain(hub, job)
+    if ignored:
+        answering.headers["x-bridge-ignored"] = ",".join(ignored)
+    try:
+        await hub.dispatch.submit(job)
+        return await answering.respond()
+    finally:
+        # Whatever ended this handler early, the worker must not work for nobody.
+        if not job.settling:
+            hub.dispatch.leave(job, delivered=job.stream)
+
+
+def _ignored(hub: Hub, model: str, body: dict[str, object]) -> list[str]:
+    """Parameters that will have no effect. Raises UnsupportedParameter if the operator wants that."""
+    features: set[str] = set()
+    for worker in hub.roster.offering(model):
+        features.update(worker.models[model].features)
+    ignored = openai.ignored(body, features)
+    if ignored and hub.settings.unsupported == "reject":
+        raise openai.unsupported(ignored[0], model)
+    return ignored
+
+
+async def _count_prompt(chat: openai.ChatRequest) -> tokens.Count:
+    texts = [(message.name, message.text) for message in chat.messages]
+    if sum(len(text) for _, text in texts) <= tokens.INLINE_CHARACTERS:
+        return tokens.count_prompt(texts)
+    return await asyncio.to_thread(tokens.count_prompt, texts)
+
+
+def _usage(job: Job) -> dict[str, int]:
+    completion = job.outcome.completion.tokens if job.outcome else 0
+    return openai.usage(job.prompt.tokens, completion)
+
+
+class _Plain:
+    """An answer in one piece."""
+
+    def __init__(self, hub: Hub, job: Job) -> None:
+        self._job = job
+        self.headers: dict[str, str] = {}
+
+    async def respond(self) -> web.Response:
+        job = self._job
+        while not job.is_over:
+            await job.take()
+        outcome = job.outcome
+        if outcome is None or (outcome.error is None and outcome.finish_reason is None):
+            raise InternalError
+        if outcome.error is not None:
+            raise outcome.error
+        if job.worker is not None:
+            self.headers["x-bridge-worker"] = openai.header_text(job.worker)
+        body = openai.completion(
+            completion_id(job),
+            int(time.time()),
+            job.model,
+            job.answer(),
+            outcome.finish_reason or "stop",
+            _usage(job),
+        )
+        return web.Response(body=body, headers=self.headers, content_type="application/json")
+
+
+class _Streamed:
+    """An answer as events, with its status held back until there is something to say."""
+
+    def __init__(self, request: web.Request, hub: Hub, job: Job, chat: openai.ChatRequest) -> None:
+        self._request = request
+        self._hub = hub
+        self._job = job
+        self._deadlines = hub.settings.deadlines
+        self._include_usage = chat.include_usage
+        self._chunks = openai.Chunks(
+            completion_id(job), int(time.time()), job.model, include_usage=chat.include_usage
+        )
+        self._loop = asyncio.get_running_loop()
+        self._nudge: asyncio.TimerHandle | None = None
+        self._wrote = 0.0
+        self.headers: dict[str, str] = dict(STREAM_HEADERS)
+
+    async def respond(self) -> web.StreamResponse:
+        job = self._job
+        job.on_overflow = self._break_if_stuck
+        self._nudge = self._loop.call_later(self._deadlines.headers_s, job.nudge)
+        try:
+            pieces = await job.take()
+            if not pieces and job.outcome is not None and job.outcome.error is not None:
+                raise job.outcome.error
+            return await self._stream(pieces)
+        finally:
+            self._nudge.cancel()
+
+    async def _stream(self, pieces: list[Piece]) -> web.StreamResponse:
+        job, chunks = self._job, self._chunks
+        if job.worker is not None:
+            self.headers["x-bridge-worker"] = openai.header_text(job.worker)
+        response = web.StreamResponse(headers=self.headers)
+        await response.prepare(self._request)
+        event_of: Callable[[Piece], bytes] = chunks.piece
+        data = chunks.role() + b"".join(map(event_of, pieces))
+        self._plan_keep_alive()
+        while True:
+            if data:
+                self._wrote = self._loop.time()
+                await response.write(data)
+            if job.is_over and not job.has_pieces:
+                break
+            pieces = await job.take()
+            if pieces:
+                data = b"".join(map(event_of, pieces))
+            elif not job.is_over:
+                data = self._keep_alive()
+            else:
+                data = b""
+        await response.write(self._ending())
+        await response.write_eof()
+        return response
+
+    def _ending(self) -> bytes:
+        outcome = self._job.outcome
+        if outcome is None or outcome.error is not None:
+            error = outcome.error if outcome else None
+            return openai.error_event(error or InternalError()) + openai.DONE
+        ending = self._chunks.finish(outcome.finish_reason or "stop")
+        if self._include_usage:
+            ending += self._chunks.usage(_usage(self._job))
+        return ending + openai.DONE
+
+    def _plan_keep_alive(self) -> None:
+        if self._nudge is not None:
+            self._nudge.cancel()
+        self._wrote = self._loop.time()
+        self._nudge = self._loop.call_later(self._deadlines.keep_alive_s, self._wake_if_quiet)
+
+    def _wake_if_quiet(self) -> None:
+        """Writing moves the time of the next keep-alive; so the timer looks before it wakes anybody."""
+        due = self._wrote + self._deadlines.keep_alive_s
+        if due <= self._loop.time():
+            self._job.nudge()
+            due = self._loop.time() + self._deadlines.keep_alive_s
+        self._nudge = self._loop.call_at(due, self._wake_if_quiet)
+
+    def _keep_alive(self) -> bytes:
+        if self._wrote + self._deadlines.keep_alive_s > self._loop.time():
+            return b""
+        position = self._hub.dispatch.position(self._job)
+        if position is None:
+            return openai.KEEP_ALIVE
+        return b": keep-alive position=%d\n" % position
+
+    def _break_if_stuck(self) -> None:
+        """The error event may never be read; then the connection is not worth keeping."""
+        transport = self._request.transport
+        if transport is not None:
+            self._loop.call_later(self._deadlines.slow_caller_s, _abort, transport, self._job)
+
+
+def _abort(transport: asyncio.Transport, job: Job) -> None:
+    if job.has_pieces:
+        transport.abort()
+
+
+def completion_id(job: Job) -> str:
+    return "chatcmpl-" + job.id

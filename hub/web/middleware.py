@@ -1,0 +1,144 @@
+"""What every request passes: an id, errors in one shape, headers; and who is calling."""
+
+import asyncio
+import os
+import time
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from ..errors import (
+    HubError,
+    InternalError,
+    InvalidApiKey,
+    InvalidRequest,
+    MethodNotAllowed,
+    RequestTooLarge,
+    UnknownUrl,
+)
+from ..store.accounts import Credential
+from .state import CALLER, HUB, RECEIVED, REQUEST_ID
+
+UNLIMITED = {
+    f"x-ratelimit-{name}-{unit}": value
+    for unit in ("requests", "tokens")
+    for name, value in (("limit", "2147483647"), ("remaining", "2147483647"), ("reset", "0s"))
+}
+"""A key without limits says the largest number that clients are sure to read."""
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def new_request_id() -> str:
+    """Begins with its time, so that journal rows are appended in order."""
+    return f"{time.time_ns() // 1000:013x}{os.urandom(8).hex()}"
+
+
+@web.middleware
+async def errors_in_one_shape(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whatever goes wrong before an answer has begun becomes JSON with a status."""
+    request[REQUEST_ID] = new_request_id()
+    request[RECEIVED] = asyncio.get_running_loop().time()
+    try:
+        return await handler(request)
+    except HubError as error:
+        return error_response(error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return error_response(_translated(request, error), error)
+    except Exception:
+        structlog.get_logger().exception(
+            "unexpected error", request_id=request[REQUEST_ID], path=request.path
+        )
+        return error_response(InternalError())
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Runs just before an answer's headers leave."""
+    headers = response.headers
+    if REQUEST_ID in request:
+        headers["x-request-id"] = request[REQUEST_ID]
+        passed = asyncio.get_running_loop().time() - request[RECEIVED]
+        headers["openai-processing-ms"] = str(round(passed * 1000))
+    headers.update(SECURITY_HEADERS)
+    if CALLER in request:
+        headers.update(UNLIMITED)
+
+
+def error_response(error: HubError, cause: web.HTTPException | None = None) -> web.Response:
+    """An error as callers get it."""
+    headers = error.headers()
+    if isinstance(cause, web.HTTPMethodNotAllowed):
+        headers["Allow"] = ", ".join(sorted(cause.allowed_methods))
+    return json_response(error.body(), status=error.status, headers=headers)
+
+
+def json_response(
+    value: object, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(value), status=status, headers=headers, content_type="application/json"
+    )
+
+
+def _translated(request: web.Request, error: web.HTTPException) -> HubError:
+    """aiohttp's own errors in our words."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"{request.path[:200]} answers {allowed}, not {request.method}."
+        return MethodNotAllowed(message)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return RequestTooLarge()
+    if isinstance(error, web.HTTPNotFound):
+        return UnknownUrl(_unknown_url(request))
+    return InvalidRequest(error.reason)
+
+
+def _unknown_url(request: web.Request) -> str:
+    path = request.path[:200]
+    base = request.app[HUB].settings.public_url.rstrip("/") or "http://<this hub>"
+    if path.rstrip("/").endswith(("/chat/completions", "/models")) and "/v1" not in path:
+        return f"There is nothing at {path}. The base URL of this API is {base}/v1."
+    return f"There is nothing at {path}."
+
+
+async def authenticate(request: web.Request) -> Credential:
+    """The caller's key, before anything of the body is read. Raises InvalidApiKey."""
+    caller = await request.app[HUB].store.keys.find(presented_secret(request))
+    if caller is None:
+        raise InvalidApiKey
+    request[CALLER] = caller
+    return caller
+
+
+def presented_secret(request: web.Request) -> str:
+    """The secret in `Authorization: Bearer`, `x-api-key` or `api-key`; "" if there is none."""
+    headers = request.headers
+    scheme, _, secret = headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and secret.strip():
+        return secret.strip()
+    return headers.get("x-api-key") or headers.get("api-key") or ""
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The whole body. Raises RequestTooLarge as soon as it is known to be larger than `limit` bytes."""
+    too_large = RequestTooLarge(f"The request body may be at most {limit} bytes.")
+    if (request.content_length or 0) > limit:
+        raise too_large
+    if not request.can_read_body:
+        return b""
+    body = await request.content.readany()
+    if request.content.at_eof():
+        return body
+    parts, size = [body], len(body)
+    while part := await request.content.readany():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise too_large
+    return b"".join(parts)
