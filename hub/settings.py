@@ -91,7 +91,8 @@ class Log(Struct, forbid_unknown_fields=True, frozen=True):
         "info"
     )
     format: Annotated[
-        Literal["auto", "console", "json"], doc("Lines for people or for machines.")
+        Literal["auto", "console", "json"],
+        doc("Lines for people or for machines; auto looks for a terminal."),
     ] = "auto"
 
 
@@ -105,7 +106,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
         ""
     )
     environment: Annotated[
-        Literal["development", "production"], doc("`production` logs JSON unless told otherwise.")
+        Literal["development", "production"], doc("`production` logs JSON even on a terminal.")
     ] = "development"
     debug: Annotated[bool, doc("Log at debug level, and let asyncio check itself.")] = False
     tls_cert: Annotated[str, doc("A PEM certificate chain; read again when it changes.")] = ""

@@ -94,6 +94,7 @@ class Dispatch:
         self._writes: set[asyncio.Future[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._hurried = asyncio.Event()
         self.draining = False
 
     # --- a caller's side
@@ -489,6 +490,10 @@ class Dispatch:
         rows = [_progress(job, self._holders.get(job.id)) for job in self._jobs.values()]
         return self._store.journal.progress(rows) if rows else None
 
+    def hurry(self) -> None:
+        """End the draining now."""
+        self._hurried.set()
+
     async def drain(self) -> None:
         """Take no more, refuse those who wait, let the running end, up to the drain time."""
         self.draining = True
@@ -496,10 +501,14 @@ class Dispatch:
             worker.drain()
         for job in self._line:
             self._fail(job, self._shutting_down())
-        try:
-            async with asyncio.timeout(self._deadlines.drain_s):
-                await self._idle.wait()
-        except TimeoutError:
+        hurried = asyncio.create_task(self._hurried.wait())
+        idle = asyncio.create_task(self._idle.wait())
+        await asyncio.wait(
+            [hurried, idle], timeout=self._deadlines.drain_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        hurried.cancel()
+        if not idle.done():
+            idle.cancel()
             for job in list(self._jobs.values()):
                 self._fail(job, ShuttingDown(retry_after=1), cancel="shutting_down")
         while self._counting or self._writes:

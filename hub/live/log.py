@@ -31,7 +31,8 @@ def configure(settings: Settings) -> None:
     """Set up logging for the whole process: console lines for people, JSON for machines."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     machine = settings.log.format == "json" or (
-        settings.log.format == "auto" and settings.environment == "production"
+        settings.log.format == "auto"
+        and (settings.environment == "production" or not sys.stderr.isatty())
     )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

@@ -117,7 +117,7 @@ class Worker:
         self._settings = settings
         self._desk = desk
         self._feed = feed
-        self._link: Link | None = None
+        self.link: Link | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
         self._gone_timer: Timer | None = None
         self._heartbeat: Timer | None = None
@@ -156,13 +156,13 @@ class Worker:
 
     @property
     def polling(self) -> bool:
-        return self._link is not None and self._link.polling
+        return self.link is not None and self.link.polling
 
     @property
     def transport(self) -> str:
-        if self._link is None:
+        if self.link is None:
             return "none"
-        return "poll" if self._link.polling else "socket"
+        return "poll" if self.link.polling else "socket"
 
     @property
     def max_bytes(self) -> int:
@@ -172,10 +172,10 @@ class Worker:
 
     def is_connected(self, now: float) -> bool:
         """Whether an offer would reach it."""
-        if self._link is None:
+        if self.link is None:
             return False
         late = self.next_s + self._settings.workers.poll_late_s
-        return not self._link.polling or bool(self.holding) or now - self.heard <= late
+        return not self.link.polling or bool(self.holding) or now - self.heard <= late
 
     def cools_until(self, model: str) -> float:
         """When this worker may be asked for the model again; a time in the past if it may be now."""
@@ -234,6 +234,10 @@ class Worker:
 
     # --- what it says
 
+    def seen(self) -> None:
+        """A sign of life that is no packet."""
+        self.heard = self._loop.time()
+
     def receive(self, packet: WorkerPacket) -> None:
         """Take a packet. Raises ProtocolError; then the session is over."""
         now = self.heard = self._loop.time()
@@ -264,17 +268,17 @@ class Worker:
             self._desk.overflowed(self, held)
 
     def _plan_ack(self) -> None:
-        if self._link is None:
+        if self.link is None:
             return
         if self.channel.ack_owed >= ACK_EVERY_FRAMES:
-            self._link.wake()
-        elif self._ack_timer is None and not self._link.polling:
+            self.link.wake()
+        elif self._ack_timer is None and not self.link.polling:
             self._ack_timer = self._loop.call_later(ACK_EVERY_S, self._ack)
 
     def _ack(self) -> None:
         self._ack_timer = None
-        if self._link is not None and self.channel.ack_owed:
-            self._link.wake()
+        if self.link is not None and self.channel.ack_owed:
+            self.link.wake()
 
     # --- what it is told
 
@@ -285,8 +289,8 @@ class Worker:
             # Not from within somebody else's call: ending a session moves jobs about.
             self._loop.call_soon(self.end, str(error), Close.TOO_SLOW)
             return
-        if self._link is not None:
-            self._link.wake()
+        if self.link is not None:
+            self.link.wake()
 
     @property
     def has_news(self) -> bool:
@@ -334,7 +338,7 @@ class Worker:
 
     def connect(self, link: Link) -> str:
         """A link carries this session from now on; the id of this connection."""
-        before, self._link = self._link, link
+        before, self.link = self.link, link
         self.connection = secrets.token_hex(8)
         if before is not None:
             before.close(Close.REPLACED, "a newer connection took this session over")
@@ -353,9 +357,9 @@ class Worker:
 
     def disconnect(self, connection: str) -> None:
         """The link of this connection is lost; nothing happens if it was replaced before."""
-        if connection != self.connection or self._link is None:
+        if connection != self.connection or self.link is None:
             return
-        self._link = None
+        self.link = None
         self._stop_timers()
         if self.over:
             return
@@ -371,7 +375,7 @@ class Worker:
         self.over = True
         self._stop_timers()
         self._desk.left(self)
-        link, self._link = self._link, None
+        link, self.link = self.link, None
         if link is not None:
             link.close(code, reason)
         self._feed.announce(WorkerLeft(self.name, reason))
@@ -405,8 +409,8 @@ class Worker:
 
     def _silent(self, now: float) -> None:
         if self._pinged:
-            if self._link is not None:
-                self._link.close(Close.HEARTBEAT_LOST, "nothing was heard for too long")
+            if self.link is not None:
+                self.link.close(Close.HEARTBEAT_LOST, "nothing was heard for too long")
                 self.disconnect(self.connection)
             return
         self._pinged = True

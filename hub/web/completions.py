@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from ..errors import HubError, InternalError
+from ..errors import InternalError
 from ..live.hub import Hub
 from ..live.jobs import Job
 from ..protocol import Piece
 from ..rules import openai, tokens
-from .middleware import authenticate, error_response, read_body
+from .middleware import authenticate, read_body
 from .state import HUB, REQUEST_ID
 
 STREAM_HEADERS = {

@@ -51,7 +51,7 @@ async def errors_in_one_shape(request: web.Request, handler: Handler) -> web.Str
         if error.status < 400:
             raise
         return error_response(_translated(request, error), error)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last resort
         structlog.get_logger().exception(
             "unexpected error", request_id=request[REQUEST_ID], path=request.path
         )

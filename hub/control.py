@@ -1,0 +1,49 @@
+"""How the command line reaches the house: through the running hub, or straight to the database."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+
+from .app import CONTROL_SOCKET, AlreadyRunning, hold
+from .errors import HubError
+from .settings import Settings
+from .store import open_store
+from .web.admin import Office, carry_out, find
+
+PATIENCE_S = 10.0
+"""How long to wait for another command, or for a hub that is just starting or stopping."""
+
+
+async def call(settings: Settings, method: str, path: str, body: dict[str, Any]) -> Any:
+    """Carry out an operation of the admin API. Raises HubError, AlreadyRunning."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    while True:
+        try:
+            return await _directly(settings, method, path, body)
+        except AlreadyRunning:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        try:
+            return await _through_the_hub(settings, method, path, body)
+        except (aiohttp.ClientConnectorError, FileNotFoundError):
+            # Whoever holds the lock is not listening: a command like this one, or a hub about to.
+            await asyncio.sleep(0.05)
+
+
+async def _directly(settings: Settings, method: str, path: str, body: dict[str, Any]) -> Any:
+    with hold(settings.data):
+        async with open_store(settings) as store:
+            return await carry_out(Office(store, None, "command line"), find(method, path), body)
+
+
+async def _through_the_hub(settings: Settings, method: str, path: str, body: dict[str, Any]) -> Any:
+    connector = aiohttp.UnixConnector(str(settings.data.resolve() / CONTROL_SOCKET))
+    async with (
+        aiohttp.ClientSession("http://hub", connector=connector) as session,
+        session.request(method, path, json=body) as response,
+    ):
+        answer = await response.json()
+        if response.status >= 400:
+            raise HubError(answer["error"]["message"])
+        return answer

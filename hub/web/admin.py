@@ -1,0 +1,121 @@
+"""/admin/api: what the command line and scripts may do. One table of operations serves both.
+
+An operation is a function of the store (and of the running hub, where there is one) and of its typed body.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from ..errors import HubError, UnknownUrl
+from ..live.hub import Hub
+from ..rules.openai import convert, parse_json
+from ..store import Store
+from .middleware import json_response, read_body
+from .state import HUB
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+LARGEST_BODY = 1024 * 1024
+
+
+class Office(NamedTuple):
+    """Where an operation is carried out; `hub` is None when no hub runs."""
+
+    store: Store
+    hub: Hub | None
+    actor: str
+
+
+class Nothing(Struct, forbid_unknown_fields=True):
+    """A body without members."""
+
+
+class Named(Struct, forbid_unknown_fields=True):
+    name: Name
+
+
+class Chosen(Struct, forbid_unknown_fields=True):
+    id: Name
+
+
+async def create_key(office: Office, body: Named) -> Any:
+    """Make an API key; its secret is shown this once."""
+    return await office.store.keys.create(body.name, office.actor)
+
+
+async def list_keys(office: Office, body: Nothing) -> Any:
+    """All keys that are not revoked."""
+    return await office.store.keys.all()
+
+
+async def revoke_key(office: Office, body: Chosen) -> Any:
+    """End an API key from the next request on."""
+    return _revoked(await office.store.keys.revoke(body.id, office.actor), body.id)
+
+
+async def create_worker_token(office: Office, body: Named) -> Any:
+    """Make a worker token; its secret is shown this once."""
+    return await office.store.worker_tokens.create(body.name, office.actor)
+
+
+async def list_worker_tokens(office: Office, body: Nothing) -> Any:
+    """All worker tokens that are not revoked."""
+    return await office.store.worker_tokens.all()
+
+
+async def revoke_worker_token(office: Office, body: Chosen) -> Any:
+    """End a worker token; sessions under it are closed at once."""
+    if office.hub is not None:
+        return _revoked(await office.hub.revoke_worker_token(body.id, office.actor), body.id)
+    return _revoked(await office.store.worker_tokens.revoke(body.id, office.actor), body.id)
+
+
+def _revoked(found: bool, subject: str) -> dict[str, Any]:
+    if not found:
+        raise UnknownUrl(f"There is no {subject[:200]!r} that could be revoked.")
+    return {"id": subject, "revoked": True}
+
+
+class Operation(NamedTuple):
+    method: str
+    path: str
+    body: type[Struct]
+    run: Callable[[Office, Any], Awaitable[Any]]
+
+
+OPERATIONS = [
+    Operation("POST", "/admin/api/keys", Named, create_key),
+    Operation("GET", "/admin/api/keys", Nothing, list_keys),
+    Operation("POST", "/admin/api/keys/revoke", Chosen, revoke_key),
+    Operation("POST", "/admin/api/worker-tokens", Named, create_worker_token),
+    Operation("GET", "/admin/api/worker-tokens", Nothing, list_worker_tokens),
+    Operation("POST", "/admin/api/worker-tokens/revoke", Chosen, revoke_worker_token),
+]
+
+
+async def carry_out(office: Office, operation: Operation, body: dict[str, Any]) -> Any:
+    """Run an operation; what comes back is ready for JSON. Raises HubError."""
+    return msgspec.to_builtins(await operation.run(office, convert(body, operation.body)))
+
+
+def handler(operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """The operation as a handler of the control socket, whose users are the operator's own."""
+
+    async def handle(request: web.Request) -> web.Response:
+        hub = request.app[HUB]
+        raw = await read_body(request, LARGEST_BODY)
+        office = Office(hub.store, hub, "command line")
+        return json_response(await carry_out(office, operation, parse_json(raw or b"{}")))
+
+    return handle
+
+
+def find(method: str, path: str) -> Operation:
+    """The operation at a method and path. Raises HubError for none."""
+    for operation in OPERATIONS:
+        if (operation.method, operation.path) == (method, path):
+            return operation
+    raise HubError(f"there is no {method} {path}")

@@ -1,0 +1,41 @@
+"""Every URL of the house."""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from . import admin, completions, health, models, pages, worker_poll, worker_socket
+
+
+def public_routes() -> list[web.AbstractRouteDef]:
+    """What the hub serves to the world."""
+    return [
+        *route("GET", "/v1/models", models.list_models),
+        *route("GET", "/v1/models/{model:.+}", models.retrieve_model),
+        *route("POST", "/v1/chat/completions", completions.create_chat_completion),
+        *route("GET", "/worker/socket", worker_socket.worker_socket),
+        *route("POST", "/worker/hello", worker_poll.worker_hello),
+        *route("POST", "/worker/exchange", worker_poll.worker_exchange),
+        *route("POST", "/worker/bye", worker_poll.worker_bye),
+        *route("GET", "/healthz", health.healthz),
+        *route("GET", "/readyz", health.readyz),
+        web.get("/", pages.front),
+        web.static("/static", pages.STATIC),
+    ]
+
+
+def control_routes() -> list[web.AbstractRouteDef]:
+    """What the hub serves to its own command line, over `<data>/control.sock`."""
+    return [
+        web.route(operation.method, operation.path, admin.handler(operation))
+        for operation in admin.OPERATIONS
+    ]
+
+
+def route(method: str, path: str, handler: Handler) -> list[web.AbstractRouteDef]:
+    """A path, and the same with doubled or trailing slashes, as some clients write it."""
+    ends_open = path.endswith(".+}")
+    parts = path.strip("/").split("/")
+    slashes = [f"{{_{number}:/+}}{part}" for number, part in enumerate(parts[1:])]
+    loose = "/{_:/*}" + parts[0] + "".join(slashes)
+    tail = "" if ends_open else "{_end:/*}"
+    return [web.route(method, path, handler), web.route(method, loose + tail, handler)]
