@@ -1,0 +1,47 @@
+# The words of this project. `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test check bench soak userscript dist
+
+help: ## list these words
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## make the virtual environment with everything in it
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make setup PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[agent,dev]'
+	@touch $@
+
+run: setup ## run a hub on 127.0.0.1:8080 with its data in ./data
+	$(BIN)/lmarena-hub serve
+
+demo: setup ## start a hub and a worker, ask a question, show the answer (ONCE=1: then stop)
+	@$(BIN)/python -m tests.demo $(if $(ONCE),--once)
+
+check: setup ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check ## everything: lint, types, pytest, node
+	$(BIN)/python -m pytest
+	$(BIN)/node --test tests/userscript/*.test.js
+
+bench: setup ## measure the hub against the floor
+	$(BIN)/python -m benchmarks.relay
+
+soak: setup ## random faults for SECONDS, then proof that nothing was lost
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
+
+userscript: setup ## check the userscript's modules and bundle them into userscript/dist/hub.user.js
+	$(BIN)/node userscript/build.js
+
+dist: setup ## build the wheel and the source archive into dist/
+	$(BIN)/python -m build --outdir dist
