@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -149,6 +150,9 @@ async def serve(settings: Settings) -> None:
             loop.add_signal_handler(number, stop.set)
     log = structlog.get_logger()
     async with running(settings) as (hub, address):
+        # What start-up made stays for good: the garbage collector need not walk through it again.
+        gc.collect()
+        gc.freeze()
         log.info("hub is ready", address=address, data=str(settings.data))
         await stop.wait()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,6 +7,7 @@ module carries out.
 import asyncio
 import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -81,6 +82,7 @@ class Dispatch:
     """All jobs that are not over, and what becomes of them."""
 
     def __init__(self, settings: Settings, store: Store, roster: Roster, feed: Feed) -> None:
+        self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._deadlines = settings.deadlines
         self._store = store
@@ -126,7 +128,7 @@ class Dispatch:
 
     async def submit(self, job: Job) -> None:
         """Write a job down and let it in. Raises QueueFull, ShuttingDown, StorageFailed."""
-        if not self._roster.has_room(job, _now()):
+        if not self._roster.has_room(job, monotonic()):
             self._line.check_room()
         accepted = Accepted(
             job.id, job.key.id, "/v1/chat/completions", job.model, job.stream, _unix_us()
@@ -166,7 +168,7 @@ class Dispatch:
 
     def _place(self, job: Job, *, first: bool = False) -> None:
         """Give a job to a worker, or put it in line. Raises QueueFull."""
-        now = _now()
+        now = monotonic()
         worker = self._roster.pick(job, now)
         if worker is not None:
             self._offer(job, worker)
@@ -179,7 +181,7 @@ class Dispatch:
         if not self._roster.prospects(job, by=wait.deadline):
             wait.absent_since = now
         (self._line.prepend if first else self._line.append)(job)
-        wait.timer = Timer(wait.due, lambda now: self._waited(job, wait, now))
+        wait.timer = Timer(self._loop, wait.due, lambda now: self._waited(job, wait, now))
 
     def _unwait(self, job: Job) -> None:
         wait = self._waits.pop(job.id, None)
@@ -192,7 +194,7 @@ class Dispatch:
         if self._roster.prospects(job, by=wait.deadline):
             wait.absent_since = None
             if now < wait.deadline:
-                wait.timer = Timer(wait.due, lambda now: self._waited(job, wait, now))
+                wait.timer = Timer(self._loop, wait.due, lambda now: self._waited(job, wait, now))
             else:
                 self._fail(job, job.last_fail or QueueTimeout(), state="expired")
         else:
@@ -202,7 +204,7 @@ class Dispatch:
         """The error of a job that no worker can take."""
         if job.last_fail is not None:
             return job.last_fail
-        wait = self._roster.soonest(job.model, _now())
+        wait = self._roster.soonest(job.model, monotonic())
         return NoWorkerAvailable(retry_after=wait or self._deadlines.absent_s)
 
     # --- offers
@@ -211,7 +213,7 @@ class Dispatch:
         self._unwait(job)
         job.tried.add(worker.session)
         job.worker = worker.name
-        job.offered = job.offered or _now()
+        job.offered = job.offered or monotonic()
         held = worker.offer(job)
         self._holders[job.id] = worker
         ends = job.accepted + self._deadlines.job_s
@@ -219,7 +221,7 @@ class Dispatch:
         def due() -> float:
             return min(held.attempt.due, ends)
 
-        held.timer = Timer(due, lambda now: self._overdue(worker, held, now >= ends))
+        held.timer = Timer(self._loop, due, lambda now: self._overdue(worker, held, now >= ends))
 
     def _take_back(self, job: Job, cancel: str | None) -> None:
         worker = self._holders.pop(job.id, None)
@@ -235,7 +237,7 @@ class Dispatch:
             return
         if self.draining:
             self._fail(job, self._shutting_down())
-        elif nobody and not self._roster.prospects(job, by=_now() + self._deadlines.queue_s):
+        elif nobody and not self._roster.prospects(job, by=monotonic() + self._deadlines.queue_s):
             self._fail(job, nobody())
         else:
             self._place(job, first=True)
@@ -261,7 +263,7 @@ class Dispatch:
 
     def freed(self, worker: Worker) -> None:
         """Give the oldest jobs that it can take to a worker with free slots."""
-        now = _now()
+        now = monotonic()
         while len(worker.jobs) < worker.slots:
             able = [job for job in self._eldest(worker) if worker.can_take(job, now)]
             if not able:
@@ -288,7 +290,7 @@ class Dispatch:
 
     def barred(self) -> None:
         """Start the clock of jobs that nobody is left for."""
-        now = _now()
+        now = monotonic()
         for job in self._line:
             self._note_absence(job, now)
 
@@ -318,10 +320,11 @@ class Dispatch:
 
     def cut(self, worker: Worker) -> None:
         """Without a link, what is not known to have started leaves soon."""
-        loop = asyncio.get_running_loop()
         for held in list(worker.jobs.values()):
             if held.attempt.leaves_early:
-                held.leave = loop.call_later(self._deadlines.cut_s, self._abandon, worker, held.job)
+                held.leave = self._loop.call_later(
+                    self._deadlines.cut_s, self._abandon, worker, held.job
+                )
 
     def _abandon(self, worker: Worker, job: Job) -> None:
         self._take_back(job, cancel="given to another worker")
@@ -374,7 +377,7 @@ class Dispatch:
     def _heard_of(
         self, worker: Worker, held: Held, frame: Started | Waiting | Refuse | End | Fail
     ) -> None:
-        job, now = held.job, _now()
+        job, now = held.job, monotonic()
         match frame:
             case Started():
                 held.attempt.started(now)
@@ -518,10 +521,6 @@ class Dispatch:
         return ShuttingDown(retry_after=self._deadlines.drain_s)
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
 def _unix_us(ago: float = 0.0) -> int:
     """Unix microseconds, `ago` seconds before now."""
     return time.time_ns() // 1000 - round(ago * 1_000_000)
@@ -532,7 +531,7 @@ def _pause(fail: Fail) -> float:
 
 
 def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
-    now = _now()
+    now = monotonic()
 
     def moment(at: float | None) -> int | None:
         return None if at is None else _unix_us(now - at)
@@ -559,7 +558,7 @@ def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
 
 
 def _announcement(job: Job, state: State, outcome: Outcome) -> RequestSettled:
-    now = _now()
+    now = monotonic()
     return RequestSettled(
         request=job.id,
         key=job.key.name,
@@ -579,5 +578,5 @@ def _progress(job: Job, holder: Worker | None) -> Progress:
     state: str = "queued"
     if holder is not None and (held := holder.jobs.get(job.id)) is not None:
         state = "started" if held.attempt.has_started else "offered"
-    started = None if job.started is None else _unix_us(_now() - job.started)
+    started = None if job.started is None else _unix_us(monotonic() - job.started)
     return Progress(state, job.worker, started, job.delivered_chars, job.id)  # type: ignore[arg-type]

@@ -34,8 +34,9 @@ class Outcome:
 
 @dataclass(eq=False)
 class Job:
-    """Times are seconds on the event loop's clock."""
+    """Times are `time.monotonic()`'s seconds."""
 
+    loop: asyncio.AbstractEventLoop
     id: str
     key: Credential
     kind: str
@@ -106,7 +107,7 @@ class Job:
         Empty when the job is over, or when someone nudged.
         """
         if not self.has_pieces and self.outcome is None:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self.loop.create_future()
             try:
                 await self._waiter
             finally:

@@ -23,8 +23,11 @@ from .feed import (
 )
 
 _SECRET_TEXT = re.compile(r"\b(sk|wt)-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+\S+")
+_SECRET_SIGNS = ("sk-", "wt-", "earer", "EARER")
 _SECRET_NAMES = {"token", "secret", "password", "authorization", "api_key", "cookie"}
 REDACTED = "[redacted]"
+
+log = structlog.get_logger()
 
 
 def configure(settings: Settings) -> None:
@@ -51,7 +54,7 @@ def configure(settings: Settings) -> None:
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
     _adopt_standard_logging(shared, renderer, level)
 
@@ -79,17 +82,16 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
         if name in _SECRET_NAMES:
             event[name] = REDACTED
-        elif isinstance(value, str) and ("-" in value or " " in value):
+        elif type(value) is str and any(sign in value for sign in _SECRET_SIGNS):
             event[name] = _SECRET_TEXT.sub(REDACTED, value)
     return event
 
 
 def write_lines(event: Event) -> None:
     """The feed's listener that writes log lines."""
-    log = structlog.get_logger()
     match event:
         case RequestSettled():
-            _request_line(log, event)
+            _request_line(event)
         case WorkerJoined():
             log.info(
                 "worker joined",
@@ -122,7 +124,7 @@ def write_lines(event: Event) -> None:
             log.error("the database cannot be written", problem=event.problem)
 
 
-def _request_line(log: Any, event: RequestSettled) -> None:
+def _request_line(event: RequestSettled) -> None:
     first = event.first_piece_s
     log.info(
         "request " + event.state,

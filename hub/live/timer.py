@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 
 class Timer:
-    """Calls `passed(now)` once the time that `due()` gives is reached; times are the event loop's.
+    """Calls `passed(now)` once the time that `due()` gives is reached; times are `time.monotonic()`'s, which event loops share.
 
     Pieces move a deadline thousands of times a second. So moving it costs nothing here: when the clock
     reaches the time known before, the timer asks again and sleeps on. A deadline that moves *closer* needs
@@ -14,11 +15,16 @@ class Timer:
 
     __slots__ = ("_due", "_handle", "_loop", "_passed")
 
-    def __init__(self, due: Callable[[], float], passed: Callable[[float], None]) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        due: Callable[[], float],
+        passed: Callable[[float], None],
+    ) -> None:
+        self._loop = loop
         self._due = due
         self._passed = passed
-        self._handle: asyncio.TimerHandle | None = self._loop.call_at(due(), self._ring)
+        self._handle: asyncio.TimerHandle | None = loop.call_at(due(), self._ring)
 
     def check(self) -> None:
         """The deadline came closer."""
@@ -30,11 +36,14 @@ class Timer:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+        # These usually lead back to whoever holds the timer; without the cycle nothing is left for the
+        # garbage collector.
+        del self._due, self._passed
 
     def _ring(self) -> None:
         if self._handle is None:
             return
-        now, due = self._loop.time(), self._due()
+        now, due = monotonic(), self._due()
         if due > now:
             self._handle = self._loop.call_at(due, self._ring)
             return

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from msgspec import Raw
@@ -108,7 +109,7 @@ class Held:
 
 
 class Worker:
-    """One session. Times are seconds on the event loop's clock."""
+    """One session. Times are `time.monotonic()`'s seconds, the event loop's clock."""
 
     def __init__(
         self, hello: Hello, token: Credential, settings: Settings, desk: Desk, feed: Feed
@@ -130,7 +131,7 @@ class Worker:
         self.channel = Channel()
         self.jobs: dict[str, Held] = {}
         self.models: dict[str, Model] = {}
-        self.heard = self._loop.time()
+        self.heard = monotonic()
         self.next_s = 0.0
         self.holding = 0
         """Exchanges that are held open for this worker now."""
@@ -206,7 +207,7 @@ class Worker:
 
     def offer(self, job: Job) -> Held:
         """Give it a job; the frame leaves with the next packet."""
-        now = self._loop.time()
+        now = monotonic()
         deadlines = self._settings.deadlines
         held = Held(job, Attempt(deadlines, now))
         self.jobs[job.id] = held
@@ -236,11 +237,11 @@ class Worker:
 
     def seen(self) -> None:
         """A sign of life that is no packet."""
-        self.heard = self._loop.time()
+        self.heard = monotonic()
 
     def receive(self, packet: WorkerPacket) -> None:
         """Take a packet. Raises ProtocolError; then the session is over."""
-        now = self.heard = self._loop.time()
+        now = self.heard = monotonic()
         self._pinged = False
         for frame in self.channel.accept(packet.n, packet.ack, packet.frames):
             if type(frame) is Piece:
@@ -310,7 +311,7 @@ class Worker:
     def change(self, state: State, reason: str | None = None, until: float | None = None) -> None:
         """Its state changed; `until` is in seconds from now."""
         self.state, self.state_reason = state, reason
-        self.cooling_until = FOREVER if until is None else self._loop.time() + until
+        self.cooling_until = FOREVER if until is None else monotonic() + until
         self._feed.announce(WorkerChanged(self.name, state, reason))
         if state == "cooling" and until is not None:
             self._loop.call_later(until, self._warm_up)
@@ -320,17 +321,17 @@ class Worker:
             self._desk.barred()
 
     def _warm_up(self) -> None:
-        if self.state == "cooling" and self.cooling_until <= self._loop.time():
+        if self.state == "cooling" and self.cooling_until <= monotonic():
             self.change("ready")
 
     def cool_model(self, model: str, seconds: float) -> None:
         """The site limits this worker for one model."""
-        self._cooling[model] = self._loop.time() + seconds
+        self._cooling[model] = monotonic() + seconds
         self._loop.call_later(seconds, self._cooled, model)
         self._desk.barred()
 
     def _cooled(self, model: str) -> None:
-        if self._cooling.get(model, FOREVER) <= self._loop.time():
+        if self._cooling.get(model, FOREVER) <= monotonic():
             del self._cooling[model]
             self._desk.freed(self)
 
@@ -343,14 +344,14 @@ class Worker:
         if before is not None:
             before.close(Close.REPLACED, "a newer connection took this session over")
         self.channel.rewind()
-        self.heard = self._loop.time()
+        self.heard = monotonic()
         self.next_s = 0.0
         self._pinged = False
         self._stop_timers()
         if link.polling:
-            self._gone_timer = Timer(self._poll_gone_at, self._gone)
+            self._gone_timer = Timer(self._loop, self._poll_gone_at, self._gone)
         else:
-            self._heartbeat = Timer(self._heartbeat_at, self._silent)
+            self._heartbeat = Timer(self._loop, self._heartbeat_at, self._silent)
         for held in self.jobs.values():
             held.stay()
         return self.connection
@@ -363,8 +364,10 @@ class Worker:
         self._stop_timers()
         if self.over:
             return
-        lost = self._loop.time()
-        self._gone_timer = Timer(lambda: lost + self._settings.workers.grace_s, self._gone)
+        lost = monotonic()
+        self._gone_timer = Timer(
+            self._loop, lambda: lost + self._settings.workers.grace_s, self._gone
+        )
         self._feed.announce(WorkerCut(self.name))
         self._desk.cut(self)
 
@@ -415,11 +418,11 @@ class Worker:
             return
         self._pinged = True
         self._push(Ping())
-        self._heartbeat = Timer(self._heartbeat_at, self._silent)
+        self._heartbeat = Timer(self._loop, self._heartbeat_at, self._silent)
 
     def _poll_gone_at(self) -> float:
         if self.holding:
-            self.heard = self._loop.time()
+            self.heard = monotonic()
         return self.heard + self._settings.workers.poll_gone_s
 
     def _gone(self, now: float) -> None:

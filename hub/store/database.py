@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -38,6 +39,46 @@ class _Connection(aiosqlite.Connection):
         return result
 
 
+class RowStatement:
+    """One statement for many rows at once, for what happens with every request.
+
+    Each step of SQLite gives up Python's interpreter lock and must win it back from a busy event loop, so
+    a step a row is dear. `sql` has `{rows}` where the rows' VALUES go, and returns the key (the row's
+    member number `key`) of every row that took effect.
+    """
+
+    LARGEST = 64
+
+    def __init__(self, sql: str, columns: int, key: int) -> None:
+        self._sql = sql
+        self._row = "(" + ", ".join("?" * columns) + ")"
+        self._key = key
+
+    def run(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[bool]:
+        """Whether each row took effect."""
+        changed: set[Any] = set()
+        start = 0
+        while start < len(rows):
+            # Powers of two, so that few texts of the statement are ever prepared.
+            size = min(self.LARGEST, 1 << ((len(rows) - start).bit_length() - 1))
+            sql = self._sql.format(rows=", ".join([self._row] * size))
+            values = list(chain.from_iterable(rows[start : start + size]))
+            changed.update(row[0] for row in connection.execute(sql, values).fetchall())
+            start += size
+        return [row[self._key] in changed for row in rows]
+
+
+class _Row:
+    """The operation that runs one row of a statement."""
+
+    def __init__(self, statement: RowStatement, values: tuple[Any, ...]) -> None:
+        self.statement = statement
+        self.values = values
+
+    def __call__(self, connection: sqlite3.Connection) -> bool:
+        return self.statement.run(connection, [self.values])[0]
+
+
 class _Write(NamedTuple, Generic[T]):
     operation: Operation[T]
     done: "asyncio.Future[T]"
@@ -47,6 +88,7 @@ class Database:
     """Use `open_database`. All methods belong to one event loop."""
 
     def __init__(self, writer: _Connection, reader: _Connection) -> None:
+        self._loop = asyncio.get_running_loop()
         self._writer = writer
         self._reader = reader
         self._waiting: list[_Write[Any]] = []
@@ -65,10 +107,17 @@ class Database:
         """
         if self._closing:
             raise RuntimeError("the database is closed")
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[T] = self._loop.create_future()
         self._waiting.append(_Write(operation, done))
         self._wake.set()
         return done
+
+    def write_row(self, statement: RowStatement, values: tuple[Any, ...]) -> "asyncio.Future[bool]":
+        """As `write`, for one row of a statement; the future says whether it took effect.
+
+        Rows of one statement in a transaction run together, at the place of the first.
+        """
+        return self.write(_Row(statement, values))
 
     async def close(self) -> None:
         """Commit what waits, then close."""
@@ -115,11 +164,29 @@ def _settle(done: "asyncio.Future[Any]", result: Any) -> None:
 def _commit_together(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        results = [operation(connection) for operation in operations]
+        results = _run_all(connection, operations)
         connection.execute("COMMIT")
     except BaseException:
         _rollback(connection)
         raise
+    return results
+
+
+def _run_all(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
+    results: list[Any] = [None] * len(operations)
+    rows: dict[RowStatement, list[int]] = {}
+    for number, operation in enumerate(operations):
+        if isinstance(operation, _Row):
+            rows.setdefault(operation.statement, []).append(number)
+    for number, operation in enumerate(operations):
+        if not isinstance(operation, _Row):
+            results[number] = operation(connection)
+        elif numbers := rows.pop(operation.statement, None):
+            values = [operations[n].values for n in numbers]  # type: ignore[attr-defined]
+            for n, changed in zip(
+                numbers, operation.statement.run(connection, values), strict=True
+            ):
+                results[n] = changed
     return results
 
 

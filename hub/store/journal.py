@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from .database import Database
+from .database import Database, RowStatement
 
 State = Literal["completed", "failed", "cancelled", "expired", "interrupted"]
 
@@ -33,7 +33,7 @@ class Progress(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """How a request ended; the order is that of the statement below."""
+    """How a request ended; the fields are the table's columns, the id last."""
 
     state: State
     offered_at: int | None
@@ -52,19 +52,24 @@ class Settled(NamedTuple):
     id: str
 
 
-_ACCEPT = """
-    INSERT INTO requests (id, key_id, endpoint, model, stream, accepted_at) VALUES (?, ?, ?, ?, ?, ?)
-"""
+_ACCEPT = RowStatement(
+    "INSERT INTO requests (id, key_id, endpoint, model, stream, accepted_at) VALUES {rows} RETURNING id",
+    columns=len(Accepted._fields),
+    key=Accepted._fields.index("id"),
+)
 _PROGRESS = """
     UPDATE requests SET state = ?, worker = ?, started_at = ?, delivered_chars = ?
     WHERE id = ? AND settled_at IS NULL
 """
-_SETTLE = """
-    UPDATE requests SET state = ?, offered_at = ?, started_at = ?, first_piece_at = ?, settled_at = ?,
-        worker = ?, deliveries = ?, delivered_chars = ?, prompt_tokens = ?, completion_tokens = ?,
-        tokens_estimated = ?, worker_usage = ?, finish_reason = ?, error_code = ?
-    WHERE id = ? AND settled_at IS NULL
-"""
+_SET = ", ".join(f"{name} = row.column{n}" for n, name in enumerate(Settled._fields[:-1], 1))
+# The plus keeps SQLite from looking the row up among all open ones instead of by its id.
+_SETTLE = RowStatement(
+    f"UPDATE requests SET {_SET} FROM (VALUES {{rows}}) AS row"  # noqa: S608 - our own column names
+    f" WHERE requests.id = row.column{len(Settled._fields)} AND +requests.settled_at IS NULL"
+    " RETURNING requests.id",
+    columns=len(Settled._fields),
+    key=Settled._fields.index("id"),
+)
 _INTERRUPT = """
     UPDATE requests SET state = 'interrupted', error_code = 'interrupted', settled_at = ?
     WHERE settled_at IS NULL
@@ -77,13 +82,9 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def accept(self, request: Accepted) -> "asyncio.Future[None]":
+    def accept(self, request: Accepted) -> "asyncio.Future[bool]":
         """Write a request down; nothing may run before this future is done."""
-
-        def insert(connection: sqlite3.Connection) -> None:
-            connection.execute(_ACCEPT, request)
-
-        return self._database.write(insert)
+        return self._database.write_row(_ACCEPT, request)
 
     def progress(self, requests: Iterable[Progress]) -> "asyncio.Future[None]":
         """Checkpoint open requests, so that a crash knows how far they had come."""
@@ -96,11 +97,7 @@ class Journal:
 
     def settle(self, request: Settled) -> "asyncio.Future[bool]":
         """End a request; the future says False if it had an end already, and nothing is changed then."""
-
-        def update(connection: sqlite3.Connection) -> bool:
-            return connection.execute(_SETTLE, request).rowcount == 1
-
-        return self._database.write(update)
+        return self._database.write_row(_SETTLE, request)
 
     def interrupt_open(self) -> "asyncio.Future[int]":
         """Settle what a crash left open; how many there were."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from time import monotonic
 
 from aiohttp import web
 
@@ -31,6 +32,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     hub.dispatch.check(chat.model, needs)
     ignored = _ignored(hub, chat.model, body)
     job = Job(
+        loop=request.loop,
         id=request[REQUEST_ID],
         key=caller,
         kind="chat",
@@ -38,7 +40,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         body=openai.dump(body),
         needs=frozenset(needs),
         stream=bool(chat.stream),
-        accepted=asyncio.get_running_loop().time(),
+        accepted=monotonic(),
         max_pending=hub.settings.max_pending_bytes,
         prompt=await _count_prompt(chat),
     )
@@ -118,7 +120,7 @@ class _Streamed:
         self._chunks = openai.Chunks(
             completion_id(job), int(time.time()), job.model, include_usage=chat.include_usage
         )
-        self._loop = asyncio.get_running_loop()
+        self._loop = job.loop
         self._nudge: asyncio.TimerHandle | None = None
         self._wrote = 0.0
         self.headers: dict[str, str] = dict(STREAM_HEADERS)
@@ -146,7 +148,7 @@ class _Streamed:
         self._plan_keep_alive()
         while True:
             if data:
-                self._wrote = self._loop.time()
+                self._wrote = monotonic()
                 await response.write(data)
             if job.is_over and not job.has_pieces:
                 break
@@ -174,19 +176,19 @@ class _Streamed:
     def _plan_keep_alive(self) -> None:
         if self._nudge is not None:
             self._nudge.cancel()
-        self._wrote = self._loop.time()
+        self._wrote = monotonic()
         self._nudge = self._loop.call_later(self._deadlines.keep_alive_s, self._wake_if_quiet)
 
     def _wake_if_quiet(self) -> None:
         """Writing moves the time of the next keep-alive; so the timer looks before it wakes anybody."""
         due = self._wrote + self._deadlines.keep_alive_s
-        if due <= self._loop.time():
+        if due <= monotonic():
             self._job.nudge()
-            due = self._loop.time() + self._deadlines.keep_alive_s
+            due = monotonic() + self._deadlines.keep_alive_s
         self._nudge = self._loop.call_at(due, self._wake_if_quiet)
 
     def _keep_alive(self) -> bytes:
-        if self._wrote + self._deadlines.keep_alive_s > self._loop.time():
+        if self._wrote + self._deadlines.keep_alive_s > monotonic():
             return b""
         position = self._hub.dispatch.position(self._job)
         if position is None:
