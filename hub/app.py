@@ -128,6 +128,10 @@ async def _renew_certificate(context: ssl.SSLContext, settings: Settings) -> Non
         if now == seen:
             continue
         try:
+            # Tried elsewhere first: a certificate without its key would leave the live one broken.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                settings.tls_cert, settings.tls_key
+            )
             context.load_cert_chain(settings.tls_cert, settings.tls_key)
         except (OSError, ssl.SSLError) as error:
             structlog.get_logger().error("the new certificate is unusable", problem=str(error))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
+from cachetools import TTLCache
 from msgspec import Raw
 
 from ..protocol import (
@@ -46,6 +47,9 @@ from .timer import Timer
 FOREVER = float("inf")
 PACKET_ROOM = 1024 * 1024
 """A packet may be this much larger than the largest request body."""
+REMEMBERED = 10_000
+REMEMBERED_S = 300
+"""How many ended sessions are remembered, and how long."""
 IDLE_STEPS_S = (1.0, 2.0, 5.0, 10.0)
 """When an idle polling worker should come again, where exchanges are not held, as the hub gets quieter."""
 
@@ -137,6 +141,7 @@ class Worker:
         """Exchanges that are held open for this worker now."""
         self.draining = False
         self.over = False
+        self.ended_by: Close | None = None
         self.dropped = 0
         """Frames about jobs that this session no longer held."""
         self.introduce(hello)
@@ -376,6 +381,7 @@ class Worker:
         if self.over:
             return
         self.over = True
+        self.ended_by = code
         self._stop_timers()
         self._desk.left(self)
         link, self.link = self.link, None
@@ -439,6 +445,7 @@ class Roster:
         self._by_identity: dict[tuple[str, str], Worker] = {}
         self._by_model: dict[str, dict[Worker, None]] = {}
         self._rotations: dict[str, Rotation[Worker]] = {}
+        self._ended: TTLCache[str, Close] = TTLCache(REMEMBERED, REMEMBERED_S)
         self.dropped = 0
         """Frames dropped by sessions that are over."""
 
@@ -452,6 +459,10 @@ class Roster:
         """The session of that id, if it was opened under this very token."""
         worker = self._sessions.get(session)
         return worker if worker is not None and worker.token.id == token.id else None
+
+    def ended_by(self, session: str) -> Close:
+        """Why a session that is gone ended: its poller asks only after the fact."""
+        return self._ended.get(session, Close.SESSION_GONE)
 
     def admit(
         self, hello: Hello, token: Credential, link: Link, desk: Desk
@@ -512,6 +523,7 @@ class Roster:
         if self._sessions.pop(worker.session, None) is None:
             return
         self._unindex(worker)
+        self._ended[worker.session] = worker.ended_by or Close.SESSION_GONE
         self.dropped += worker.dropped
         if self._by_identity.get((worker.token.id, worker.id)) is worker:
             del self._by_identity[worker.token.id, worker.id]

@@ -55,17 +55,24 @@ class RowStatement:
         self._key = key
 
     def run(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[bool]:
-        """Whether each row took effect."""
+        """Whether each row took effect; of several with one key only the first can."""
+        first: dict[Any, int] = {}
+        for number, row in enumerate(rows):
+            first.setdefault(row[self._key], number)
+        unique = [rows[number] for number in first.values()]
         changed: set[Any] = set()
         start = 0
-        while start < len(rows):
+        while start < len(unique):
             # Powers of two, so that few texts of the statement are ever prepared.
-            size = min(self.LARGEST, 1 << ((len(rows) - start).bit_length() - 1))
+            size = min(self.LARGEST, 1 << ((len(unique) - start).bit_length() - 1))
             sql = self._sql.format(rows=", ".join([self._row] * size))
-            values = list(chain.from_iterable(rows[start : start + size]))
+            values = list(chain.from_iterable(unique[start : start + size]))
             changed.update(row[0] for row in connection.execute(sql, values).fetchall())
             start += size
-        return [row[self._key] in changed for row in rows]
+        return [
+            row[self._key] in changed and first[row[self._key]] == number
+            for number, row in enumerate(rows)
+        ]
 
 
 class _Row:

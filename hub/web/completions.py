@@ -32,7 +32,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     hub.dispatch.check(chat.model, needs)
     ignored = _ignored(hub, chat.model, body)
     job = Job(
-        loop=request.loop,
+        loop=asyncio.get_running_loop(),
         id=request[REQUEST_ID],
         key=caller,
         kind="chat",

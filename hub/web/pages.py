@@ -29,7 +29,7 @@ def set_up(app: web.Application) -> None:
 async def front(request: web.Request) -> web.Response:
     """The page at the root: the base URL to paste, and how many workers are here."""
     hub = request.app[HUB]
-    base = hub.settings.public_url.rstrip("/") or str(request.url.origin())
+    base = hub.settings.public_url.rstrip("/") or _own_address(request)
     context = {
         "base_url": f"{base}/v1",
         "workers": len(hub.roster),
@@ -39,3 +39,9 @@ async def front(request: web.Request) -> web.Response:
     response = aiohttp_jinja2.render_template("front.html", request, context)
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return response
+
+
+def _own_address(request: web.Request) -> str:
+    """Where this request arrived, by the socket and never by what the Host header says."""
+    host, port = request.get_extra_info("sockname", ("127.0.0.1", 8080))[:2]
+    return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"

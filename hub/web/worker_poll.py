@@ -77,7 +77,7 @@ async def worker_exchange(request: web.Request) -> web.Response:
     worker = hub.roster.session(packet.session, token)
     link = _link(worker, packet.connection)
     if worker is None or link is None:
-        return _absent(worker)
+        return _absent(hub, worker, packet.session)
     try:
         worker.receive(packet)
     except ProtocolError as error:
@@ -103,7 +103,7 @@ async def worker_bye(request: web.Request) -> web.Response:
         return _refusal(error.code, str(error))
     worker = hub.roster.session(farewell.session, token)
     if worker is None or _link(worker, farewell.connection) is None:
-        return _absent(worker)
+        return _absent(hub, worker, farewell.session)
     worker.end(farewell.reason or "it said goodbye", Close.GOING_AWAY)
     return json_response({"bye": True})
 
@@ -136,10 +136,13 @@ def _link(worker: Worker | None, connection: str) -> PollLink | None:
     return worker.link if isinstance(worker.link, PollLink) else None
 
 
-def _absent(worker: Worker | None) -> web.Response:
-    if worker is None:
-        return _refusal(Close.SESSION_GONE, "there is no such session: say hello again")
-    return _refusal(Close.REPLACED, "a newer connection carries this session")
+def _absent(hub: Hub, worker: Worker | None, session: str) -> web.Response:
+    if worker is not None:
+        return _refusal(Close.REPLACED, "a newer connection carries this session")
+    code = hub.roster.ended_by(session)
+    if code is Close.SESSION_GONE:
+        return _refusal(code, "there is no such session: say hello again")
+    return _refusal(code, "this session is over")
 
 
 def _condemn(raw: bytes, hub: Hub, token: Credential, error: ProtocolError) -> None:
