@@ -32,7 +32,7 @@ check: setup ## lint and types
 
 test: check ## everything: lint, types, pytest, node
 	$(BIN)/python -m pytest
-	$(BIN)/node --test tests/userscript/*.test.js
+	@$(MAKE) --no-print-directory userscript
 
 bench: setup ## measure the hub against the floor
 	$(BIN)/python -m benchmarks.relay
@@ -40,8 +40,8 @@ bench: setup ## measure the hub against the floor
 soak: setup ## random faults for SECONDS, then proof that nothing was lost
 	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
-userscript: setup ## check the userscript's modules and bundle them into userscript/dist/hub.user.js
-	$(BIN)/node userscript/build.js
+userscript: setup ## test the userscript's modules (so far: the protocol)
+	$(BIN)/node --test tests/userscript/*.test.js
 
 dist: setup ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --outdir dist
