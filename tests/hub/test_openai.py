@@ -1,0 +1,294 @@
+"""The OpenAI dialect on paper: bodies in, answers, chunks and errors out."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from hub.errors import HubError, InvalidRequest, WorkerLost
+from hub.protocol import Piece
+from hub.rules.openai import (
+    LONGEST_TEXT,
+    Answer,
+    Chunks,
+    clean_delta,
+    completion,
+    error_event,
+    finish_reason,
+    header_text,
+    ignored,
+    parse_chat,
+    parse_json,
+    usage,
+)
+
+LINE_LIMIT = 64 * 1024
+USER = {"role": "user", "content": "hi"}
+
+
+def body(**more: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [USER], **more}
+
+
+def chunks(*, include_usage: bool = False) -> Chunks:
+    return Chunks("chatcmpl-1", 1, "m", include_usage=include_usage)
+
+
+def events(raw: bytes) -> list[dict[str, Any]]:
+    """The events of whole `data:` lines, which must be short."""
+    assert raw.endswith(b"\n\n")
+    lines = raw.split(b"\n\n")[:-1]
+    assert all(len(line) < LINE_LIMIT and b"\n" not in line for line in lines)
+    return [json.loads(line.removeprefix(b"data: ")) for line in lines]
+
+
+def deltas(raw: bytes) -> list[dict[str, Any]]:
+    return [event["choices"][0]["delta"] for event in events(raw)]
+
+
+# --- bodies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'"x"', b"null", b"\xff", b"{'a': 1}"])
+def test_what_is_no_json_object_is_refused(raw):
+    with pytest.raises(InvalidRequest):
+        parse_json(raw)
+
+
+def test_deep_nesting_is_refused_and_not_a_crash():
+    with pytest.raises(InvalidRequest):
+        parse_json(b'{"a":' + b"[" * 100_000)
+
+
+def test_half_an_emoji_is_replaced():
+    assert parse_json(rb'{"a": "x\ud83d"}') == {"a": "x\N{REPLACEMENT CHARACTER}"}
+
+
+@pytest.mark.parametrize(
+    "wild",
+    [
+        {"unknown": {"deep": [1]}},
+        {"stream": None, "stop": None, "tools": None, "n": 1},
+        {"max_tokens": 5, "max_completion_tokens": 6},
+        {"messages": [{"role": "developer", "content": "x"}, USER, USER]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "cache": {}}]}]},
+        {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": []}, USER]},
+        {"messages": [USER, {"role": "tool", "content": "x", "tool_call_id": "c"}]},
+    ],
+)
+def test_bodies_from_the_wild_are_tolerated(wild):
+    assert parse_chat(body(**wild)).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"model": 1}, "model"),
+        ({"model": ""}, "model"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "messages[0].content[0]"),
+        ({"messages": [USER, {"role": "user", "content": 1}]}, "messages[1].content"),
+        ({"temperature": 3}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"n": 0}, "n"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+    ],
+)
+def test_a_wrong_body_names_the_parameter(wrong, param):
+    with pytest.raises(InvalidRequest) as refused:
+        parse_chat(body(**wrong))
+    assert refused.value.param == param
+    assert refused.value.message.startswith(param)
+
+
+def test_a_missing_model_names_it():
+    with pytest.raises(InvalidRequest) as refused:
+        parse_chat({"messages": [USER]})
+    assert refused.value.param == "model"
+
+
+def test_text_parts_are_joined():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    chat = parse_chat(body(messages=[{"role": "user", "content": parts}]))
+    assert chat.messages[0].text == "a\nb"
+
+
+def test_what_a_request_needs_is_named_with_its_parameter():
+    schema = {"type": "json_schema", "json_schema": {}}
+    chat = parse_chat(body(tools=[{}], response_format=schema, n=2, logprobs=True))
+    assert chat.needs() == {
+        "tools": "tools",
+        "json_schema": "response_format",
+        "n": "n",
+        "logprobs": "logprobs",
+    }
+    assert parse_chat(body(n=1, tools=[], response_format={"type": "text"})).needs() == {}
+
+
+def test_ignored_parameters_are_those_that_no_feature_honours():
+    asked = body(temperature=0.5, stop=["x"], seed=None, max_tokens=3)
+    assert ignored(asked, []) == ["temperature", "max_tokens", "stop"]
+    assert ignored(asked, ["sampling"]) == ["stop"]
+    assert ignored(asked, ["sampling", "stop"]) == []
+
+
+def test_a_name_in_a_header_is_printable_and_short():
+    assert header_text("Zoë\r\nx: y") == "Zo???x: y"
+    assert len(header_text("x" * 1000)) == 200
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "truncated", "shown"),
+    [
+        ("stop", False, "stop"),
+        ("tool-calls", False, "tool_calls"),
+        ("other", False, "stop"),
+        ("stop", True, "length"),
+    ],
+)
+def test_finish_reasons_are_those_that_clients_know(said, truncated, shown):
+    assert finish_reason(said, truncated=truncated) == shown
+
+
+def test_a_delta_keeps_only_what_clients_understand():
+    wild = {
+        "role": "x",
+        "content": 5,
+        "refusal": "no",
+        "tool_calls": [1, {"index": "a"}, {"id": "c"}],
+    }
+    assert clean_delta(wild) == {"refusal": "no", "tool_calls": [{"id": "c"}]}
+
+
+def test_an_answer_gathers_text_reasoning_and_refusal():
+    answer = Answer()
+    for piece in (
+        Piece("j", delta={"reasoning_content": "hm "}),
+        Piece("j", text="he"),
+        Piece("j", delta={"content": "llo"}),
+        Piece("j"),
+    ):
+        answer.add(piece)
+    assert answer.message() == {
+        "role": "assistant",
+        "content": "hello",
+        "refusal": None,
+        "reasoning_content": "hm ",
+    }
+    assert answer.text == "hm hello"
+
+
+def call(index: int, **more: Any) -> Piece:
+    return Piece("j", delta={"tool_calls": [{"index": index, **more}]})
+
+
+def test_tool_calls_are_merged_by_their_index():
+    answer = Answer()
+    answer.add(call(1, id="b", function={"name": "g", "arguments": ""}))
+    answer.add(call(0, id="a", type="function", function={"name": "f", "arguments": '{"x"'}))
+    answer.add(call(0, function={"arguments": ":1}"}))
+    message = answer.message()
+    assert message["content"] is None
+    assert message["tool_calls"] == [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}},
+        {"id": "b", "type": "function", "function": {"name": "g", "arguments": ""}},
+    ]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+LONG = st.builds(lambda text, times: text * times, TEXT, st.integers(1, 5000))
+
+
+@given(TEXT | LONG)
+def test_a_text_survives_its_way_through_the_events(text):
+    told = deltas(chunks().piece(Piece("j", text=text)))
+    assert "".join(delta["content"] for delta in told) == text
+
+
+@given(content=TEXT | LONG, thought=TEXT, arguments=LONG)
+def test_a_delta_survives_its_way_through_the_events_and_the_answer(content, thought, arguments):
+    delta = {
+        "content": content,
+        "reasoning_content": thought,
+        "tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}],
+    }
+    whole, streamed = Answer(), Answer()
+    whole.add(Piece("j", delta=delta))
+    for told in deltas(chunks().piece(Piece("j", delta=delta))):
+        streamed.add(Piece("j", delta=told))
+    assert streamed.message() == whole.message()
+    assert (whole.message()["content"] or "") == content
+
+
+@pytest.mark.parametrize("character", ["\0", "\N{PILE OF POO}", '"', "x"])
+@pytest.mark.parametrize("name", ["content", "reasoning_content", "refusal"])
+def test_every_line_stays_under_64_kib(name, character):
+    text = character * (3 * LONGEST_TEXT + 1)
+    told = deltas(chunks().piece(Piece("j", delta={name: text})))
+    assert "".join(delta[name] for delta in told) == text
+
+
+def test_a_tool_call_with_a_huge_name_stays_under_64_kib():
+    """A worker's delta may be megabytes; a line may not."""
+    huge = call(0, id="i" * 100_000, function={"name": "n" * 100_000, "arguments": ""})
+    assert events(chunks().piece(huge))
+
+
+def test_all_chunks_share_their_head_and_only_the_last_finishes():
+    told = chunks(include_usage=True)
+    raw = told.role() + told.text("hi") + told.finish("stop") + told.usage(usage(1, 2))
+    first, text, last, used = events(raw)
+    assert len({(e["id"], e["created"], e["model"], e["object"]) for e in events(raw)}) == 1
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert text["choices"][0]["delta"] == {"content": "hi"}
+    assert [e["choices"][0]["finish_reason"] for e in (first, text, last)] == [None, None, "stop"]
+    assert last["choices"][0]["delta"] == {}
+    assert [e["usage"] for e in (first, text, last)] == [None] * 3
+    assert used["choices"] == []
+    assert used["usage"]["total_tokens"] == 3
+
+
+def test_without_the_option_no_chunk_speaks_of_usage():
+    told = chunks()
+    assert all("usage" not in e for e in events(told.role() + told.text("x") + told.finish("stop")))
+
+
+def test_every_shape_is_one_that_openais_own_library_accepts():
+    told = chunks(include_usage=True)
+    raw = told.role() + told.text("x") + told.piece(call(0, id="a", type="function"))
+    raw += told.finish("tool_calls") + told.usage(usage(1, 2))
+    for event in events(raw):
+        ChatCompletionChunk.model_validate(event, strict=True)
+    answer = Answer()
+    answer.add(Piece("j", text="hello"))
+    answer.add(call(0, id="a", function={"name": "f", "arguments": "{}"}))
+    whole = completion("chatcmpl-1", 1, "m", answer, "stop", usage(1, 2))
+    parsed = ChatCompletion.model_validate_json(whole)
+    assert parsed.choices[0].message.content == "hello"
+    choice = json.loads(whole)["choices"][0]
+    assert choice["message"]["refusal"] is None
+    assert choice["logprobs"] is None
+
+
+def test_an_error_event_has_all_four_keys():
+    [event] = events(error_event(WorkerLost()))
+    assert set(event["error"]) == {"message", "type", "param", "code"}
+    assert event["error"]["code"] == "worker_lost"
+
+
+def test_text_leaves_unescaped():
+    assert "日本語 Straße".encode() in chunks().text("日本語 Straße")
+
+
+def test_a_retry_after_is_rounded_up_and_a_long_one_says_that_retrying_is_no_use():
+    assert HubError(retry_after=1.2).headers() == {"Retry-After": "2", "retry-after-ms": "1200"}
+    assert HubError(retry_after=121).headers()["x-should-retry"] == "false"
