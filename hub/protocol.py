@@ -304,7 +304,7 @@ class WelcomeMessage(Struct):
 
 
 class _Version(Struct):
-    protocol: int = 0
+    protocol: int
 
 
 class _VersionMessage(Struct):
@@ -363,7 +363,12 @@ def mend(data: bytes | str) -> bytes:
     worth calling after a strict parser has refused. Raises ValueError or RecursionError if that was not
     the trouble.
     """
-    return orjson.dumps(_whole(json.loads(data)))
+    text = data if isinstance(data, str) else data.decode("utf-8")
+    return orjson.dumps(_whole(json.loads(text, parse_constant=_no_json)))
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _whole(value: Any) -> Any:
@@ -435,12 +440,13 @@ class Channel:
     sent again. Frames are numbered from 1 in each direction, for the session's whole life.
     """
 
-    __slots__ = ("_ack_sent", "_sent", "_unsent", "acked", "received", "sent", "weight")
+    __slots__ = ("_ack_sent", "_counted", "_sent", "_unsent", "acked", "received", "sent", "weight")
 
     def __init__(self) -> None:
         self._sent: deque[_Outgoing] = deque()
         self._unsent: deque[_Outgoing] = deque()
         self._ack_sent = 0
+        self._counted = 0
         self.acked = 0
         """The highest of our frames that the peer has acknowledged."""
         self.sent = 0
@@ -458,7 +464,7 @@ class Channel:
     @property
     def is_full(self) -> bool:
         """Whether the bound on unacknowledged frames is reached: 10,000 frames or 8 MiB."""
-        return self.unacked >= MAX_UNACKED_FRAMES or self.weight >= MAX_UNACKED_BYTES
+        return self._counted >= MAX_UNACKED_FRAMES or self.weight >= MAX_UNACKED_BYTES
 
     @property
     def has_unsent(self) -> bool:
@@ -479,6 +485,7 @@ class Channel:
         weight = 0 if exempt else len(frame)
         self._unsent.append(_Outgoing(frame, weight))
         self.weight += weight
+        self._counted += not exempt
 
     def packet(self, max_bytes: int, extra: bytes = b"") -> bytes:
         """The next packet: unsent frames up to `max_bytes` (always at least one), and the ack.
@@ -518,6 +525,7 @@ class Channel:
         while self.acked < ack:
             outgoing = (self._sent or self._unsent).popleft()
             self.weight -= outgoing.weight
+            self._counted -= outgoing.weight > 0
             self.acked += 1
 
     def accept(self, n: int, ack: int, frames: list[T]) -> list[T]:

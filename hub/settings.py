@@ -144,7 +144,8 @@ def load(
 ) -> Settings:
     """Settings from `directory` (default: here), `environ` (default: the process's) and `overrides`.
 
-    Raises SettingsError for unknown names and bad values.
+    Raises SettingsError for bad values, and for unknown names in the file or the overrides. Unknown `HUB_*`
+    variables are passed over: container platforms set such names for reasons of their own.
     """
     directory = directory or Path()
     environ = os.environ if environ is None else environ

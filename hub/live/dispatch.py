@@ -5,12 +5,11 @@ module carries out.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
-
-import orjson
 
 from .. import errors
 from ..errors import (
@@ -42,7 +41,7 @@ from ..protocol import (
     WorkerFrame,
 )
 from ..rules import tokens
-from ..rules.openai import finish_reason, unsupported
+from ..rules.openai import dump_usage, finish_reason, unsupported
 from ..settings import Settings
 from ..store import Store
 from ..store.accounts import Credential
@@ -58,6 +57,9 @@ ERRORS: dict[str, type[HubError]] = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, HubError) and kind.code
 }
+
+RECENT = 0.1
+"""How much the latest answer weighs in the usual time of one."""
 
 
 class _Wait:
@@ -97,6 +99,7 @@ class Dispatch:
         self._idle = asyncio.Event()
         self._idle.set()
         self._hurried = asyncio.Event()
+        self._usual_s: float | None = None
         self.draining = False
 
     # --- a caller's side
@@ -160,9 +163,18 @@ class Dispatch:
         answer = job.answer(taken_only=True).text if delivered else ""
         self._settle(job, "cancelled", Outcome(error=None), answer, cancel="caller_left")
 
-    def position(self, job: Job) -> int | None:
-        """The job's place in line, 1 for the next; None when it is not in line."""
-        return self._line.position(job) if job.id in self._waits else None
+    def outlook(self, job: Job) -> tuple[int, int | None] | None:
+        """The job's place in line, 1 for the next, and about how many seconds it will wait.
+
+        None when it is not in line; no seconds while nothing is known of how long answers take.
+        """
+        if job.id not in self._waits:
+            return None
+        position = self._line.position(job)
+        slots = sum(worker.slots for worker in self._roster.offering(job.model))
+        if self._usual_s is None or not slots:
+            return position, None
+        return position, math.ceil(self._usual_s * position / slots)
 
     # --- the line
 
@@ -385,6 +397,7 @@ class Dispatch:
                 self._deadline_moved(held)
             case Waiting():
                 held.attempt.waiting(now)
+                self._deadline_moved(held)
             case Refuse():
                 if held.attempt.has_started:
                     self._fail(job, ERRORS["upstream_error"]())
@@ -467,6 +480,10 @@ class Dispatch:
     def _conclude(self, job: Job, state: State, outcome: Outcome, count: tokens.Count) -> None:
         outcome = Outcome(outcome.finish_reason, outcome.error, count, outcome.worker_usage)
         job.finish(outcome)
+        if state == "completed" and job.offered is not None:
+            took = monotonic() - job.offered
+            usual = took if self._usual_s is None else self._usual_s
+            self._usual_s = usual + (took - usual) * RECENT
         self._await_write(self._store.journal.settle(_settlement(job, state, outcome)))
         self._feed.announce(_announcement(job, state, outcome))
         self._forget(job)
@@ -536,7 +553,6 @@ def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
     def moment(at: float | None) -> int | None:
         return None if at is None else _unix_us(now - at)
 
-    usage = outcome.worker_usage
     count = outcome.completion
     return Settled(
         state=state,
@@ -546,15 +562,22 @@ def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
         settled_at=_unix_us(),
         worker=job.worker,
         deliveries=len(job.tried),
-        delivered_chars=job.delivered_chars,
+        delivered_chars=_delivered_chars(job, state),
         prompt_tokens=job.prompt.tokens,
         completion_tokens=count.tokens,
         tokens_estimated=job.prompt.estimated or count.estimated,
-        worker_usage=orjson.dumps(usage).decode() if usage else None,
+        worker_usage=dump_usage(outcome.worker_usage),
         finish_reason=outcome.finish_reason,
         error_code=outcome.error.code if outcome.error else None,
         id=job.id,
     )
+
+
+def _delivered_chars(job: Job, state: State | None) -> int:
+    """What the caller has had, or surely gets: all, unless it left or the answer still runs."""
+    if state is None or state == "cancelled":
+        return job.taken_chars if job.stream else 0
+    return job.received_chars
 
 
 def _announcement(job: Job, state: State, outcome: Outcome) -> RequestSettled:
@@ -579,4 +602,4 @@ def _progress(job: Job, holder: Worker | None) -> Progress:
     if holder is not None and (held := holder.jobs.get(job.id)) is not None:
         state = "started" if held.attempt.has_started else "offered"
     started = None if job.started is None else _unix_us(monotonic() - job.started)
-    return Progress(state, job.worker, started, job.delivered_chars, job.id)  # type: ignore[arg-type]
+    return Progress(state, job.worker, started, _delivered_chars(job, None), job.id)  # type: ignore[arg-type]

@@ -69,7 +69,10 @@ class Job:
         self._taken = 0
         self._pending_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
-        self.delivered_chars = 0
+        self.received_chars = 0
+        """Characters that the worker sent."""
+        self.taken_chars = 0
+        """Those of them that the caller's side has taken."""
 
     @property
     def is_over(self) -> bool:
@@ -82,14 +85,15 @@ class Job:
         return self._taken < len(self._pieces)
 
     def put(self, piece: Piece) -> bool:
-        """A piece from the worker; False when too much waits for the caller."""
+        """A piece from the worker; False when too much waits for a caller that does not take it."""
         size = len(piece.text) if piece.delta is None else len(str(piece.delta))
-        self.delivered_chars += size
+        self.received_chars += size
         self._pending_bytes += size + PIECE_OVERHEAD
         self._pieces.append(piece)
         if self._waiter is not None:
             self.nudge()
-        return self._pending_bytes <= self.max_pending
+        # One that is about to take is quick enough, however much arrived at once.
+        return self._waiter is not None or self._pending_bytes <= self.max_pending
 
     def finish(self, outcome: Outcome) -> None:
         """End the job; whoever takes hears of it."""
@@ -115,6 +119,7 @@ class Job:
         pieces = self._pieces[self._taken :]
         self._taken = len(self._pieces)
         self._pending_bytes = 0
+        self.taken_chars = self.received_chars
         return pieces
 
     def answer(self, *, taken_only: bool = False) -> Answer:

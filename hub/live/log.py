@@ -41,15 +41,17 @@ def configure(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Before redacting: a traceback may quote a secret.
+        structlog.processors.format_exc_info,
         redact,
     ]
-    if machine:
-        renderer: list[Any] = [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(_dumps),
-        ]
-    else:
-        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    renderer: list[Any] = [
+        structlog.processors.JSONRenderer(_dumps)
+        if machine
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    ]
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),

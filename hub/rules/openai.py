@@ -19,6 +19,10 @@ S = TypeVar("S", bound=Struct)
 
 LONGEST_TEXT = 8_000
 """Characters in one event: even if each is escaped in six bytes, the line stays under 64 KiB."""
+LONGEST_NAME = 1_000
+"""Characters of a tool call's id or name; OpenAI allows 64."""
+LONGEST_USAGE = 4_000
+"""Characters of a worker's own figures."""
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n"
 """One newline: the double-newline form of a comment breaks some Go clients."""
@@ -177,8 +181,20 @@ def _check_content(message: Message, param: str) -> None:
 
 
 def dump(body: dict[str, Any]) -> bytes:
-    """The body as workers get it."""
-    return orjson.dumps(body)
+    """The body as workers get it. Raises InvalidRequest for what no worker could read."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+
+
+def dump_usage(usage: dict[str, Any] | None) -> str | None:
+    """A worker's own figures as JSON, or None if they are not worth keeping."""
+    try:
+        text = orjson.dumps(usage).decode() if usage else ""
+    except TypeError:
+        return None
+    return text if 0 < len(text) <= LONGEST_USAGE else None
 
 
 def unsupported(param: str, model: str) -> UnsupportedParameter:
@@ -215,16 +231,35 @@ def clean_delta(delta: dict[str, Any]) -> dict[str, Any]:
         if isinstance(delta.get(name), str) and delta[name]:
             clean[name] = delta[name]
     calls = delta.get("tool_calls")
-    if isinstance(calls, list):
-        clean["tool_calls"] = [call for call in calls if _is_tool_call(call)]
+    if isinstance(calls, list) and (tool_calls := [*filter(None, map(_clean_call, calls))]):
+        clean["tool_calls"] = tool_calls
     return clean
 
 
-def _is_tool_call(call: Any) -> bool:
-    if not isinstance(call, dict) or not isinstance(call.get("index", 0), int):
-        return False
-    function = call.get("function", {})
-    return isinstance(function, dict) and isinstance(function.get("arguments", ""), str)
+class _Function(Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(Struct):
+    index: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    id: str | None = None
+    function: _Function = msgspec.field(default_factory=_Function)
+
+
+def _clean_call(call: Any) -> dict[str, Any] | None:
+    """A tool call's delta with members of their right types, or None if it has others."""
+    try:
+        typed = msgspec.convert(call, _ToolCall)
+    except msgspec.ValidationError:
+        return None
+    clean: dict[str, Any] = {"index": typed.index}
+    if typed.id is not None:
+        clean.update(id=typed.id[:LONGEST_NAME], type="function")
+    clean["function"] = {"arguments": typed.function.arguments or ""}
+    if typed.function.name is not None:
+        clean["function"]["name"] = typed.function.name[:LONGEST_NAME]
+    return clean
 
 
 def finish_reason(reason: str, *, truncated: bool = False) -> str:
@@ -267,13 +302,13 @@ class Answer:
 
     def _add_tool_call(self, call: dict[str, Any]) -> None:
         whole = self._tool_calls.setdefault(
-            call.get("index", 0),
+            call["index"],
             {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
         )
-        function = call.get("function", {})
+        function = call["function"]
         whole["id"] = call.get("id") or whole["id"]
         whole["function"]["name"] = function.get("name") or whole["function"]["name"]
-        whole["function"]["arguments"] += function.get("arguments", "")
+        whole["function"]["arguments"] += function["arguments"]
 
     @property
     def text(self) -> str:
@@ -388,17 +423,10 @@ def _split_delta(delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _split_call(call: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    function = call.get("function", {})
-    first, *rest = list(_slices(function.get("arguments", ""))) or [""]
-    index = call.get("index", 0)
-    head: dict[str, Any] = {"index": index}
-    for name in ("id", "type"):
-        if isinstance(call.get(name), str):
-            head[name] = call[name]
-    named = {"name": function["name"]} if isinstance(function.get("name"), str) else {}
-    yield {"tool_calls": [{**head, "function": {**named, "arguments": first}}]}
+    first, *rest = list(_slices(call["function"]["arguments"])) or [""]
+    yield {"tool_calls": [{**call, "function": {**call["function"], "arguments": first}}]}
     for part in rest:
-        yield {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
+        yield {"tool_calls": [{"index": call["index"], "function": {"arguments": part}}]}
 
 
 def model_object(model_id: str, created: int, owned_by: str) -> dict[str, Any]:

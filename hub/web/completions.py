@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from time import monotonic
 
+import structlog
 from aiohttp import web
 
 from ..errors import InternalError
@@ -14,6 +14,8 @@ from ..protocol import Piece
 from ..rules import openai, tokens
 from .middleware import authenticate, read_body
 from .state import HUB, REQUEST_ID
+
+log = structlog.get_logger()
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -138,13 +140,24 @@ class _Streamed:
             self._nudge.cancel()
 
     async def _stream(self, pieces: list[Piece]) -> web.StreamResponse:
-        job, chunks = self._job, self._chunks
+        job = self._job
         if job.worker is not None:
             self.headers["x-bridge-worker"] = openai.header_text(job.worker)
         response = web.StreamResponse(headers=self.headers)
         await response.prepare(self._request)
-        event_of: Callable[[Piece], bytes] = chunks.piece
-        data = chunks.role() + b"".join(map(event_of, pieces))
+        try:
+            await self._write_events(response, pieces)
+            ending = self._ending()
+        except Exception:
+            log.exception("unexpected error in a stream", request_id=job.id)
+            ending = openai.error_event(InternalError()) + openai.DONE
+        await response.write(ending)
+        await response.write_eof()
+        return response
+
+    async def _write_events(self, response: web.StreamResponse, pieces: list[Piece]) -> None:
+        job, event_of = self._job, self._chunks.piece
+        data = self._chunks.role() + b"".join(map(event_of, pieces))
         self._plan_keep_alive()
         while True:
             if data:
@@ -159,9 +172,6 @@ class _Streamed:
                 data = self._keep_alive()
             else:
                 data = b""
-        await response.write(self._ending())
-        await response.write_eof()
-        return response
 
     def _ending(self) -> bytes:
         outcome = self._job.outcome
@@ -190,10 +200,14 @@ class _Streamed:
     def _keep_alive(self) -> bytes:
         if self._wrote + self._deadlines.keep_alive_s > monotonic():
             return b""
-        position = self._hub.dispatch.position(self._job)
-        if position is None:
+        outlook = self._hub.dispatch.outlook(self._job)
+        if outlook is None:
             return openai.KEEP_ALIVE
-        return b": keep-alive position=%d\n" % position
+        position, wait = outlook
+        return b": keep-alive position=%d%b\n" % (
+            position,
+            b"" if wait is None else b" wait=%d" % wait,
+        )
 
     def _break_if_stuck(self) -> None:
         """The error event may never be read; then the connection is not worth keeping."""

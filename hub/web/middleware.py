@@ -119,10 +119,13 @@ async def authenticate(request: web.Request) -> Credential:
 def presented_secret(request: web.Request) -> str:
     """The secret in `Authorization: Bearer`, `x-api-key` or `api-key`; "" if there is none."""
     headers = request.headers
-    scheme, _, secret = headers.get("Authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer" and secret.strip():
-        return secret.strip()
-    return headers.get("x-api-key") or headers.get("api-key") or ""
+    return bearer(request) or headers.get("x-api-key") or headers.get("api-key") or ""
+
+
+def bearer(request: web.Request) -> str:
+    """The secret in `Authorization: Bearer`, in any case; "" if there is none."""
+    scheme, _, secret = request.headers.get("Authorization", "").strip().partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
@@ -132,13 +135,10 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         raise too_large
     if not request.can_read_body:
         return b""
-    body = await request.content.readany()
-    if request.content.at_eof():
-        return body
-    parts, size = [body], len(body)
+    parts, size = [], 0
     while part := await request.content.readany():
-        parts.append(part)
         size += len(part)
         if size > limit:
             raise too_large
+        parts.append(part)
     return b"".join(parts)

@@ -21,7 +21,7 @@ from ..protocol import (
     encode,
 )
 from ..store.accounts import Credential
-from .middleware import json_response, presented_secret, read_body
+from .middleware import bearer, json_response, read_body
 from .state import HUB
 
 
@@ -110,7 +110,7 @@ async def worker_bye(request: web.Request) -> web.Response:
 
 async def _token(request: web.Request, hub: Hub) -> Credential:
     """Raises InvalidApiKey; the header alone counts here."""
-    token = await hub.store.worker_tokens.find(presented_secret(request))
+    token = await hub.store.worker_tokens.find(bearer(request))
     if token is None:
         raise UnknownToken
     return token

@@ -340,7 +340,7 @@ async def test_by_polling_a_broken_packet_is_a_protocol_error(hub, said):
         addressed = said.replace("{", "{" + mine, 1) if said.startswith('{"n') else said
         refusal(await worker.post("exchange", addressed.encode()), 400, Close.PROTOCOL_ERROR)
         if addressed != said:
-            refusal(await worker.exchange(), 410, Close.SESSION_GONE)
+            refusal(await worker.exchange(), 400, Close.PROTOCOL_ERROR)
 
 
 async def test_by_polling_an_unknown_session_is_gone(hub):

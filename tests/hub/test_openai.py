@@ -166,7 +166,8 @@ def test_a_delta_keeps_only_what_clients_understand():
         "refusal": "no",
         "tool_calls": [1, {"index": "a"}, {"id": "c"}],
     }
-    assert clean_delta(wild) == {"refusal": "no", "tool_calls": [{"id": "c"}]}
+    call = {"index": 0, "id": "c", "type": "function", "function": {"arguments": ""}}
+    assert clean_delta(wild) == {"refusal": "no", "tool_calls": [call]}
 
 
 def test_an_answer_gathers_text_reasoning_and_refusal():

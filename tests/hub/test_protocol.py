@@ -218,7 +218,6 @@ def test_numbering(row: dict[str, Any]) -> None:
         numbering.do(step)
 
 
-@pytest.mark.xfail(strict=True, reason="is_full counts exempt frames among the 10,000")
 def test_jobs_do_not_count_among_the_frames() -> None:
     channel = Channel()
     for _ in range(protocol.MAX_UNACKED_FRAMES):
@@ -436,7 +435,6 @@ def test_messages_cut_or_scratched(message: Any, data: st.DataObject) -> None:
     decodes_or_refuses(bytes(raw[:at]))
 
 
-@pytest.mark.xfail(strict=True, reason="mend() reads NaN, which is no JSON, and makes it null")
 def test_nan_is_no_json() -> None:
     with pytest.raises(ProtocolError):
         worker_frame('{"t":"status","state":"ready","until":NaN}')

@@ -359,6 +359,8 @@ export class Channel {
   #sent = 0;
   #received = 0;
   #weight = 0;
+  /** Frames that count against the bound: all but jobs. */
+  #counted = 0;
 
   /** The highest of our frames that the peer has acknowledged. */
   get acked() {
@@ -387,7 +389,7 @@ export class Channel {
 
   /** Whether the bound on unacknowledged frames is reached: 10,000 frames or 8 MiB. */
   get isFull() {
-    return this.unacked >= MAX_UNACKED_FRAMES || this.#weight >= MAX_UNACKED_BYTES;
+    return this.#counted >= MAX_UNACKED_FRAMES || this.#weight >= MAX_UNACKED_BYTES;
   }
 
   get hasUnsent() {
@@ -412,6 +414,7 @@ export class Channel {
     const weight = exempt ? 0 : bytes;
     this.#pending.push({ frame, bytes, weight });
     this.#weight += weight;
+    if (!exempt) this.#counted += 1;
   }
 
   /**
@@ -459,7 +462,10 @@ export class Channel {
     const gone = this.#pending.splice(0, max(0, ack - this.#acked));
     this.#handedOver = max(0, this.#handedOver - gone.length);
     this.#acked += gone.length;
-    for (const { weight } of gone) this.#weight -= weight;
+    for (const { weight } of gone) {
+      this.#weight -= weight;
+      if (weight > 0) this.#counted -= 1;
+    }
   }
 
   /**
