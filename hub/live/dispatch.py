@@ -6,6 +6,7 @@ module carries out.
 
 import asyncio
 import math
+import sqlite3
 import time
 from collections.abc import Callable
 from time import monotonic
@@ -131,7 +132,7 @@ class Dispatch:
 
     async def submit(self, job: Job) -> None:
         """Write a job down and let it in. Raises QueueFull, ShuttingDown, StorageFailed."""
-        if not self._roster.has_room(job, monotonic()):
+        if self._line.is_full and not self._roster.has_room(job, monotonic()):
             self._line.check_room()
         accepted = Accepted(
             job.id, job.key.id, "/v1/chat/completions", job.model, job.stream, _unix_us()
@@ -144,7 +145,7 @@ class Dispatch:
             # The row may yet be written; its end is queued behind it.
             self.leave(job, delivered=False)
             raise
-        except Exception as problem:  # the disk: whatever it was, nothing may run
+        except sqlite3.Error as problem:  # the disk: nothing may run
             self._feed.announce(StorageTrouble(str(problem)))
             self._forget(job)
             raise errors.StorageFailed(retry_after=10) from problem
@@ -538,9 +539,8 @@ class Dispatch:
         return ShuttingDown(retry_after=self._deadlines.drain_s)
 
 
-def _unix_us(ago: float = 0.0) -> int:
-    """Unix microseconds, `ago` seconds before now."""
-    return time.time_ns() // 1000 - round(ago * 1_000_000)
+def _unix_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _pause(fail: Fail) -> float:
@@ -548,18 +548,16 @@ def _pause(fail: Fail) -> float:
 
 
 def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
-    now = monotonic()
-
-    def moment(at: float | None) -> int | None:
-        return None if at is None else _unix_us(now - at)
-
+    now = _unix_us()
+    # What the event loop's clock says, as Unix time.
+    offset = now - monotonic() * 1e6
     count = outcome.completion
     return Settled(
         state=state,
-        offered_at=moment(job.offered),
-        started_at=moment(job.started),
-        first_piece_at=moment(job.first_piece),
-        settled_at=_unix_us(),
+        offered_at=None if job.offered is None else int(job.offered * 1e6 + offset),
+        started_at=None if job.started is None else int(job.started * 1e6 + offset),
+        first_piece_at=None if job.first_piece is None else int(job.first_piece * 1e6 + offset),
+        settled_at=now,
         worker=job.worker,
         deliveries=len(job.tried),
         delivered_chars=_delivered_chars(job, state),
@@ -601,5 +599,7 @@ def _progress(job: Job, holder: Worker | None) -> Progress:
     state: str = "queued"
     if holder is not None and (held := holder.jobs.get(job.id)) is not None:
         state = "started" if held.attempt.has_started else "offered"
-    started = None if job.started is None else _unix_us(monotonic() - job.started)
+    started = None
+    if job.started is not None:
+        started = _unix_us() - int((monotonic() - job.started) * 1e6)
     return Progress(state, job.worker, started, _delivered_chars(job, None), job.id)  # type: ignore[arg-type]

@@ -145,9 +145,13 @@ class Line:
         for jobs in list(self._by_model.values()):
             yield from list(jobs)
 
+    @property
+    def is_full(self) -> bool:
+        return self._length >= self._limit
+
     def check_room(self) -> None:
         """Raises QueueFull."""
-        if self._length >= self._limit:
+        if self.is_full:
             raise QueueFull(retry_after=5)
 
     def append(self, job: Job) -> None:

@@ -41,16 +41,16 @@ def configure(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # Before redacting: a traceback may quote a secret.
         structlog.processors.format_exc_info,
-        redact,
+        hide_named,
     ]
     renderer: list[Any] = [
         structlog.processors.JSONRenderer(_dumps)
         if machine
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        ),
+        hide_by_look,
     ]
     structlog.configure(
         processors=[*shared, *renderer],
@@ -79,14 +79,18 @@ def _dumps(event: EventDict, **_: Any) -> str:
     return orjson.dumps(event, default=str).decode()
 
 
-def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Blank out secrets, by their field's name and by their look."""
-    for name, value in event.items():
-        if name in _SECRET_NAMES:
-            event[name] = REDACTED
-        elif type(value) is str and any(sign in value for sign in _SECRET_SIGNS):
-            event[name] = _SECRET_TEXT.sub(REDACTED, value)
+def hide_named(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Blank out what is a secret by its field's name."""
+    for name in _SECRET_NAMES & event.keys():
+        event[name] = REDACTED
     return event
+
+
+def hide_by_look(_logger: WrappedLogger, _method: str, line: str) -> str:
+    """Blank out what looks like a secret, in a line as it is about to be written."""
+    if any(sign in line for sign in _SECRET_SIGNS):
+        return _SECRET_TEXT.sub(REDACTED, line)
+    return line
 
 
 def write_lines(event: Event) -> None:

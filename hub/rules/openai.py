@@ -5,7 +5,7 @@ their meaning is clear.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -41,6 +41,7 @@ SAMPLING = (
     "min_p",
     "repetition_penalty",
 )
+_SAMPLING = frozenset(SAMPLING)
 
 # --- requests ----------------------------------------------------------------------------------------
 
@@ -210,11 +211,10 @@ def header_text(text: str) -> str:
     return "".join(char if " " <= char <= "~" else "?" for char in text[:200])
 
 
-def ignored(body: dict[str, Any], features: Iterable[str]) -> list[str]:
+def ignored(body: dict[str, Any], features: Collection[str]) -> list[str]:
     """The parameters in the body that a worker with these features takes no notice of."""
-    features = set(features)
     names: list[str] = []
-    if "sampling" not in features:
+    if "sampling" not in features and not _SAMPLING.isdisjoint(body):
         names += [name for name in SAMPLING if body.get(name) is not None]
     if "stop" not in features and body.get("stop"):
         names.append("stop")

@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ PER_MESSAGE = 4
 PER_NAME = 1
 PER_PROMPT = 3
 """The answer is primed with the assistant's role."""
+REMEMBERED_TEXTS = 4_096
+"""How many short texts' counts are kept: at most 64 MiB of text."""
 SLICE_CHARACTERS = 50_000
 """tiktoken panics on a run of about a million spaces, so it never sees more than this at once."""
 
@@ -57,6 +59,8 @@ def vocabulary() -> tiktoken.Encoding:
 
 def count_text(text: str) -> Count:
     """The tokens of one text."""
+    if len(text) <= SLICE_CHARACTERS:
+        return Count(_tokens(text))
     total = Count(0)
     while len(text) > SLICE_CHARACTERS:
         end, exact = _cut(text)
@@ -80,11 +84,19 @@ def _cut(text: str) -> tuple[int, bool]:
     return SLICE_CHARACTERS, False
 
 
+@lru_cache(maxsize=REMEMBERED_TEXTS)
+def _count_again(text: str) -> Count:
+    """As `count_text`, for short texts that will be sent again: a chat repeats its history each turn."""
+    return count_text(text)
+
+
 def count_prompt(messages: Iterable[tuple[str | None, str]]) -> Count:
     """The tokens of a prompt, given as (name, text) a message."""
-    total = Count(PER_PROMPT)
+    tokens, estimated = PER_PROMPT, False
     for name, text in messages:
-        total = total.plus(count_text(text)).plus(Count(PER_MESSAGE))
+        count = _count_again(text) if len(text) <= INLINE_CHARACTERS else count_text(text)
+        tokens += PER_MESSAGE + count.tokens
+        estimated |= count.estimated
         if name:
-            total = total.plus(count_text(name)).plus(Count(PER_NAME))
-    return total
+            tokens += PER_NAME + count_text(name).tokens
+    return Count(tokens, estimated)

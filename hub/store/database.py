@@ -23,6 +23,9 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 LARGEST_BATCH = 500
 """Operations in one transaction: a bound on how long the first waits for the last."""
 
+PATIENCE_S = 0.005
+"""How long a patient write waits for company: each commit costs an fsync."""
+
 
 class NewerDatabase(Exception):
     """The database was written by a newer hub. Run that version, or restore an older backup."""
@@ -100,6 +103,7 @@ class Database:
         self._reader = reader
         self._waiting: list[_Write[Any]] = []
         self._wake = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
         self._closing = False
         self._task = asyncio.create_task(self._commit_forever(), name="database writer")
 
@@ -107,24 +111,30 @@ class Database:
         """Run an operation that only reads."""
         return await self._reader.run(operation)
 
-    def write(self, operation: Operation[T]) -> "asyncio.Future[T]":
+    def write(self, operation: Operation[T], *, patient: bool = False) -> "asyncio.Future[T]":
         """Queue an operation that writes; the future is done when it is committed, or has failed alone.
 
-        Operations run in the order of these calls. Those that wait together share one transaction.
+        Operations run in the order of these calls. Those that wait together share one transaction. A
+        `patient` one, which nobody waits for, gives others a few milliseconds to come along.
         """
         if self._closing:
             raise RuntimeError("the database is closed")
         done: asyncio.Future[T] = self._loop.create_future()
         self._waiting.append(_Write(operation, done))
-        self._wake.set()
+        if not patient:
+            self._wake.set()
+        elif self._patience is None:
+            self._patience = self._loop.call_later(PATIENCE_S, self._wake.set)
         return done
 
-    def write_row(self, statement: RowStatement, values: tuple[Any, ...]) -> "asyncio.Future[bool]":
+    def write_row(
+        self, statement: RowStatement, values: tuple[Any, ...], *, patient: bool = False
+    ) -> "asyncio.Future[bool]":
         """As `write`, for one row of a statement; the future says whether it took effect.
 
         Rows of one statement in a transaction run together, at the place of the first.
         """
-        return self.write(_Row(statement, values))
+        return self.write(_Row(statement, values), patient=patient)
 
     async def close(self) -> None:
         """Commit what waits, then close."""
@@ -138,6 +148,9 @@ class Database:
     async def _commit_forever(self) -> None:
         while self._waiting or not self._closing:
             await self._wake.wait()
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
             batch = self._waiting[:LARGEST_BATCH]
             del self._waiting[:LARGEST_BATCH]
             if not self._waiting and not self._closing:

@@ -97,7 +97,7 @@ class Journal:
 
     def settle(self, request: Settled) -> "asyncio.Future[bool]":
         """End a request; the future says False if it had an end already, and nothing is changed then."""
-        return self._database.write_row(_SETTLE, request)
+        return self._database.write_row(_SETTLE, request, patient=True)
 
     def interrupt_open(self) -> "asyncio.Future[int]":
         """Settle what a crash left open; how many there were."""
