@@ -1,0 +1,73 @@
+"""What `make demo` and `make soak` run, as they run it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.demo import QUESTION
+from tests.soak import Transcript, faults_of
+
+
+def test_the_demo_shows_one_streamed_answer_and_ends():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.demo", "--once"], capture_output=True, text=True, timeout=55
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Model:  {QUESTION}" in done.stdout
+    assert "curl -N http://127.0.0.1:" in done.stdout
+
+
+def test_ctrl_c_ends_the_demo_and_all_that_it_started():
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "tests.demo"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "Ctrl-C" in line:
+            break
+    os.killpg(demo.pid, signal.SIGINT)
+    assert demo.wait(timeout=30) == 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(demo.pid, 0)
+
+
+@pytest.mark.slow
+def test_a_short_soak_ends_with_its_proof():
+    command = [sys.executable, "-m", "tests.soak", "--seconds", "8", "--seed", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=58)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "proof: " in done.stdout
+
+
+ROW = {"id": "r", "state": "completed", "error_code": None, "delivered_chars": 8}
+
+
+@pytest.mark.parametrize(
+    ("transcript", "row"),
+    [
+        (Transcript("one two", "r", "one three", "complete"), ROW),
+        (Transcript("one two", "r", "one one two", "complete"), ROW),
+        (Transcript("one two", "r", "one", "complete"), ROW),
+        (Transcript("one two", "r", "one", ""), ROW),
+        (Transcript("one two", "r", "one", "worker_lost"), ROW),
+        (Transcript("one two", "r", "one two", "complete"), ROW | {"state": "failed"}),
+        (Transcript("one two", "r", "one two", "complete"), ROW | {"delivered_chars": 3}),
+        (Transcript("one two", "r", "", "worker_lost"), None),
+    ],
+    ids=["other", "doubled", "lost", "wordless", "two ends", "unpaid", "underpaid", "unwritten"],
+)
+def test_the_soaks_checker_notices(transcript, row):
+    assert faults_of(transcript, row)
+
+
+def test_the_soaks_checker_is_content_with_what_is_right():
+    row = ROW | {"delivered_chars": 7}
+    assert not faults_of(Transcript("one two", "r", "one two", "complete"), row)
+    lost = ROW | {"state": "failed", "error_code": "worker_lost"}
+    assert not faults_of(Transcript("one two", "r", "one", "worker_lost"), lost)
