@@ -22,7 +22,7 @@ from .feed import (
     WorkerMisbehaved,
 )
 
-_SECRET_TEXT = re.compile(r"\b(sk|wt)-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+\S+")
+_SECRET_TEXT = re.compile(r"\b(sk|wt)-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]+")
 _SECRET_SIGNS = ("sk-", "wt-", "earer", "EARER")
 _SECRET_NAMES = {"token", "secret", "password", "authorization", "api_key", "cookie"}
 REDACTED = "[redacted]"

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from test_serve import agent, bearer, chat, environment, serving
 
-from hub.live.log import REDACTED, redact
+from hub.live.log import REDACTED, hide_by_look, hide_named
 
 SECRET = "sk-lmb-0123456789abcdef0123456789abcdef"
 TOKEN = "wt-lmb-0123456789abcdef0123456789abcdef"
@@ -42,7 +42,7 @@ def written(directory: Path, statements: str, **environ: str) -> str:
     "name", ["token", "secret", "password", "authorization", "api_key", "cookie"]
 )
 def test_a_field_named_like_a_secret_is_blanked_out(name):
-    assert redact(None, "info", {"event": "x", name: "anything"})[name] == REDACTED
+    assert hide_named(None, "info", {"event": "x", name: "anything"})[name] == REDACTED
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,13 @@ def test_a_field_named_like_a_secret_is_blanked_out(name):
     ],
 )
 def test_what_looks_like_a_secret_is_blanked_out_anywhere(text, left):
-    assert redact(None, "info", {"event": text, "problem": text}) == {
-        "event": left,
-        "problem": left,
-    }
+    assert hide_by_look(None, "info", text) == left
+
+
+def test_a_line_of_json_stays_json_without_its_secrets():
+    line = json.dumps({"event": "Bearer abcdef", "key": SECRET, "level": "info"})
+    hidden = json.loads(hide_by_look(None, "info", line))
+    assert hidden == {"event": REDACTED, "key": REDACTED, "level": "info"}
 
 
 def test_machines_get_one_json_object_a_line(tmp_path):
