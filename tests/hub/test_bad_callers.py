@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.protocol import End, JobFrame, Piece
-from tests.hub.test_worker_doors import (
+from tests.doors import (
     PATIENCE_S,
     Reply,
     ask,

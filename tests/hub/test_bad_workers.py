@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hub.protocol import Cancel, Close, End, JobFrame, Piece, Pong, Started
-from tests.hub.test_worker_doors import (
+from tests.doors import (
     Worker,
     ask,
     close_code,

@@ -10,7 +10,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from test_serve import Ran, Served, agent, bearer, mode, run, serving
+
+from tests.processes import Ran, Served, agent, bearer, mode, run, serving
 
 BOTH = pytest.mark.parametrize(
     ("group", "prefix"), [("key", "sk-lmb-"), ("worker-token", "wt-lmb-")]

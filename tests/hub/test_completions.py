@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hub.protocol import Cancel, Close, Drain, End, Fail, JobFrame, Piece, Refuse, Started
-from tests.hub.test_worker_doors import (
+from tests.doors import (
     PATIENCE_S,
     Worker,
     ask,

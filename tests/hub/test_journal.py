@@ -10,11 +10,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from test_serve import PROSE, agent, bearer, chat, eventually, serving, text_of
 
 from hub.settings import load
 from hub.store import Store, open_store
 from hub.store.journal import Accepted, Progress, Settled
+from tests.processes import PROSE, agent, bearer, chat, eventually, serving, text_of
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from test_serve import agent, bearer, chat, environment, serving
 
 from hub.live.log import REDACTED, hide_by_look, hide_named
+from tests.processes import agent, bearer, chat, environment, serving
 
 SECRET = "sk-lmb-0123456789abcdef0123456789abcdef"
 TOKEN = "wt-lmb-0123456789abcdef0123456789abcdef"

@@ -14,7 +14,7 @@ from agent.engines.echo import EchoEngine
 from agent.session import Card, Session
 from agent.socket_link import SocketLink
 from hub.protocol import Cancel, End, JobFrame, Piece, Started
-from tests.hub.test_worker_doors import Worker, eventually, health, socket_worker
+from tests.doors import Worker, eventually, health, socket_worker
 
 HELLO = [{"role": "user", "content": "one two three"}]
 

@@ -7,7 +7,6 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_serve import environment
 
 from hub.rules.tokens import (
     PER_MESSAGE,
@@ -19,6 +18,7 @@ from hub.rules.tokens import (
     count_text,
     vocabulary,
 )
+from tests.processes import environment
 
 
 def exactly(text: str) -> int:
