@@ -149,6 +149,9 @@ class Dispatch:
             self._feed.announce(StorageTrouble(str(problem)))
             self._forget(job)
             raise errors.StorageFailed(retry_after=10) from problem
+        except Exception:
+            self._forget(job)
+            raise
         if job.settling:
             return
         if self.draining:
@@ -160,7 +163,12 @@ class Dispatch:
             self._fail(job, full)
 
     def leave(self, job: Job, *, delivered: bool) -> None:
-        """The caller is gone; `delivered` says whether it got what was taken so far."""
+        """The caller is gone; `delivered` says whether it got what was taken so far.
+
+        Nothing happens to a job that is over, or was never let in.
+        """
+        if job.id not in self._jobs or job.settling:
+            return
         answer = job.answer(taken_only=True).text if delivered else ""
         self._settle(job, "cancelled", Outcome(error=None), answer, cancel="caller_left")
 
@@ -201,6 +209,7 @@ class Dispatch:
         if wait is not None:
             if wait.timer is not None:
                 wait.timer.stop()
+                wait.timer = None
             self._line.remove(job)
 
     def _waited(self, job: Job, wait: _Wait, now: float) -> None:
@@ -271,7 +280,7 @@ class Dispatch:
         if self.draining:
             worker.drain()
         self._remember(worker)
-        self.freed(worker)
+        self.returned(worker)
         return worker, welcome
 
     def freed(self, worker: Worker) -> None:
@@ -282,7 +291,11 @@ class Dispatch:
             if not able:
                 break
             self._offer(min(able, key=lambda job: job.accepted), worker)
+
+    def returned(self, worker: Worker) -> None:
+        """Jobs may have waited for just this worker."""
         self._note_presence(worker)
+        self.freed(worker)
 
     def _eldest(self, worker: Worker) -> list[Job]:
         """The first job of each model that this worker suits."""
@@ -379,7 +392,7 @@ class Dispatch:
         self._roster.set_models(worker, frame.models)
         self._remember(worker)
         self.barred()
-        self.freed(worker)
+        self.returned(worker)
 
     def _remember(self, worker: Worker) -> None:
         """Write down what the worker offers, so that its models stay known."""

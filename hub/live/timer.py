@@ -10,7 +10,8 @@ class Timer:
 
     Pieces move a deadline thousands of times a second. So moving it costs nothing here: when the clock
     reaches the time known before, the timer asks again and sleeps on. A deadline that moves *closer* needs
-    `check`.
+    `check`. What it calls usually leads back to its holder: let go of a timer that is stopped, and nothing is
+    left for the garbage collector.
     """
 
     __slots__ = ("_due", "_handle", "_loop", "_passed")
@@ -36,9 +37,6 @@ class Timer:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        # These usually lead back to whoever holds the timer; without the cycle nothing is left for the
-        # garbage collector.
-        del self._due, self._passed
 
     def _ring(self) -> None:
         if self._handle is None:

@@ -70,7 +70,10 @@ class Desk(Protocol):
     """Who is told what workers do: the dispatcher."""
 
     def freed(self, worker: "Worker") -> None:
-        """The worker may be able to take another job."""
+        """The worker has a free slot."""
+
+    def returned(self, worker: "Worker") -> None:
+        """The worker takes jobs again, or takes others than before."""
 
     def barred(self) -> None:
         """A worker takes no jobs for now; somebody may wait in vain."""
@@ -104,6 +107,7 @@ class Held:
     def release(self) -> None:
         if self.timer is not None:
             self.timer.stop()
+            self.timer = None
         self.stay()
 
     def stay(self) -> None:
@@ -246,7 +250,9 @@ class Worker:
 
     def receive(self, packet: WorkerPacket) -> None:
         """Take a packet. Raises ProtocolError; then the session is over."""
-        now = self.heard = monotonic()
+        now = monotonic()
+        was_away = self.polling and not self.is_connected(now)
+        self.heard = now
         self._pinged = False
         for frame in self.channel.accept(packet.n, packet.ack, packet.frames):
             if type(frame) is Piece:
@@ -255,6 +261,8 @@ class Worker:
                 self._desk.heard(self, frame)
         if self.channel.ack_owed:
             self._plan_ack()
+        if was_away and not self.over:
+            self._desk.returned(self)
 
     def _piece(self, piece: Piece, now: float) -> None:
         held = self.jobs.get(piece.job)
@@ -321,7 +329,7 @@ class Worker:
         if state == "cooling" and until is not None:
             self._loop.call_later(until, self._warm_up)
         if state == "ready":
-            self._desk.freed(self)
+            self._desk.returned(self)
         else:
             self._desk.barred()
 
@@ -338,7 +346,7 @@ class Worker:
     def _cooled(self, model: str) -> None:
         if self._cooling.get(model, FOREVER) <= monotonic():
             del self._cooling[model]
-            self._desk.freed(self)
+            self._desk.returned(self)
 
     # --- links
 

@@ -54,8 +54,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         return await answering.respond()
     finally:
         # Whatever ended this handler early, the worker must not work for nobody.
-        if not job.settling:
-            hub.dispatch.leave(job, delivered=job.stream)
+        hub.dispatch.leave(job, delivered=job.stream)
 
 
 def _ignored(hub: Hub, model: str, body: dict[str, object]) -> list[str]:

@@ -495,6 +495,8 @@ async def test_a_full_line_refuses_with_a_time_to_come_back(start_hub):
         assert (reply.status, reply.error["code"]) == (429, "queue_full")
         assert int(reply.headers["Retry-After"]) > 0
         waiting.cancel()
+        await eventually(lambda: not hub.hub.dispatch.waiting)
+    assert len(await hub.rows()) == 2, "what was refused is not in the journal"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -224,6 +224,20 @@ async def test_a_late_poller_gets_no_new_jobs(start_hub):
         assert (await ask(hub)).error["code"] == "queue_timeout"
 
 
+async def test_a_late_poller_that_comes_back_gets_what_waited_for_it(start_hub):
+    hub = await start_hub(workers={"wait_s": 0.05, "poll_late_s": 0.05})
+    async with poll_worker(hub) as worker:
+        await worker.exchange()
+        poller = next(iter(hub.hub.roster))
+        loop = asyncio.get_running_loop()
+        await eventually(lambda: not poller.is_connected(loop.time()))
+        asking = asyncio.create_task(ask(hub))
+        await eventually(lambda: hub.hub.dispatch.waiting)
+        await worker.exchange()
+        await eventually(lambda: hub.hub.dispatch.active)
+        asking.cancel()
+
+
 async def test_a_repeated_exchange_does_nothing_twice(start_hub):
     hub = await start_hub(workers={"wait_s": 0})
     async with poll_worker(hub) as worker:
