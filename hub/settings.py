@@ -166,8 +166,10 @@ def merge(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in values.items():
         section = merged.get(name)
-        both = isinstance(section, dict) and isinstance(value, Mapping)
-        merged[name] = merge(section, value) if both else value  # type: ignore[arg-type]
+        if isinstance(section, dict) and isinstance(value, Mapping):
+            merged[name] = merge(section, value)
+        else:
+            merged[name] = value
     return merged
 
 

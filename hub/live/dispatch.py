@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 from .. import errors
 from ..errors import (
@@ -609,10 +609,10 @@ def _announcement(job: Job, state: State, outcome: Outcome) -> RequestSettled:
 
 
 def _progress(job: Job, holder: Worker | None) -> Progress:
-    state: str = "queued"
+    state: Literal["queued", "offered", "started"] = "queued"
     if holder is not None and (held := holder.jobs.get(job.id)) is not None:
         state = "started" if held.attempt.has_started else "offered"
     started = None
     if job.started is not None:
         started = _unix_us() - int((monotonic() - job.started) * 1e6)
-    return Progress(state, job.worker, started, _delivered_chars(job, None), job.id)  # type: ignore[arg-type]
+    return Progress(state, job.worker, started, _delivered_chars(job, None), job.id)

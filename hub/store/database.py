@@ -194,19 +194,17 @@ def _commit_together(connection: sqlite3.Connection, operations: list[Operation[
 
 def _run_all(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
     results: list[Any] = [None] * len(operations)
-    rows: dict[RowStatement, list[int]] = {}
+    groups: dict[RowStatement, dict[int, tuple[Any, ...]]] = {}
     for number, operation in enumerate(operations):
         if isinstance(operation, _Row):
-            rows.setdefault(operation.statement, []).append(number)
+            groups.setdefault(operation.statement, {})[number] = operation.values
     for number, operation in enumerate(operations):
         if not isinstance(operation, _Row):
             results[number] = operation(connection)
-        elif numbers := rows.pop(operation.statement, None):
-            values = [operations[n].values for n in numbers]  # type: ignore[attr-defined]
-            for n, changed in zip(
-                numbers, operation.statement.run(connection, values), strict=True
-            ):
-                results[n] = changed
+        elif rows := groups.pop(operation.statement, None):
+            changes = operation.statement.run(connection, list(rows.values()))
+            for row_number, changed in zip(rows, changes, strict=True):
+                results[row_number] = changed
     return results
 
 
