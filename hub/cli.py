@@ -4,10 +4,12 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from datetime import datetime
+from typing import Any, NoReturn, TextIO
 
 import click
 import rich
+from rich.markup import escape
 from rich.table import Table
 
 from . import __version__, control
@@ -71,11 +73,7 @@ def _credential_commands(group: click.Group, path: str, what: str) -> None:
     @data_option
     @json_option
     def list_all(data: str | None, as_json: bool) -> None:
-        rows = _call(data, "GET", path, {})
-        if as_json:
-            click.echo(json.dumps(rows))
-        else:
-            _print_table(rows)
+        _show(_call(data, "GET", path, {}), as_json)
 
     @group.command("revoke", help=f"End {what}, by the id that `list` shows.")
     @click.argument("id")
@@ -90,13 +88,82 @@ _credential_commands(key, "/admin/api/keys", "an API key")
 _credential_commands(worker_token, "/admin/api/worker-tokens", "a worker token")
 
 
+@main.group()
+def profile() -> None:
+    """The site profile: what tabs know of the site, as data."""
+
+
+@profile.command("show")
+@data_option
+def profile_show(data: str | None) -> None:
+    """Print the profile in force, as JSON."""
+    click.echo(_pretty(_call(data, "GET", "/admin/api/profile", {})))
+
+
+@profile.command("set")
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.option("--note", default="", help="Why, for the history.")
+@data_option
+@json_option
+def profile_set(file: TextIO, note: str, data: str | None, as_json: bool) -> None:
+    """Put the profile in FILE (- for standard input) in force; workers get it at once."""
+    try:
+        values = json.load(file)
+    except ValueError as error:
+        _stop(SettingsError(f"{file.name}: {error}"))
+    stored = _call(data, "POST", "/admin/api/profile", {"profile": values, "note": note})
+    click.echo(json.dumps(stored) if as_json else f"version {stored['version']} is in force")
+
+
+@profile.command("history")
+@data_option
+@json_option
+def profile_history(data: str | None, as_json: bool) -> None:
+    """Every version, the newest first; 0 is the one that came with the hub."""
+    _show(_call(data, "GET", "/admin/api/profile/history", {}), as_json)
+
+
+@profile.command("rollback")
+@click.argument("version", required=False, type=click.IntRange(0))
+@data_option
+@json_option
+def profile_rollback(version: int | None, data: str | None, as_json: bool) -> None:
+    """Put an older VERSION in force again; without one, the version before the current."""
+    stored = _call(data, "POST", "/admin/api/profile/rollback", {"version": version})
+    click.echo(json.dumps(stored) if as_json else f"version {stored['version']} is in force")
+
+
+@main.command("system-log")
+@click.option("--count", default=100, show_default=True, type=click.IntRange(1, 10_000))
+@data_option
+@json_option
+def system_log(count: int, data: str | None, as_json: bool) -> None:
+    """What an operator should know of: a changed site, workers that need their human."""
+    rows = _call(data, "GET", "/admin/api/system-log", {"count": count})
+    if not as_json:
+        for row in rows:
+            row["at"] = datetime.fromtimestamp(row["at"]).astimezone().isoformat(" ", "seconds")
+    _show(rows, as_json)
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(rows))
+    else:
+        _print_table(rows)
+
+
 def _print_table(rows: list[dict[str, Any]]) -> None:
     if not rows:
         click.echo("None yet.", err=True)
         return
     table = Table(*rows[0])
     for row in rows:
-        table.add_row(*map(str, row.values()))
+        table.add_row(*(escape(str(value)) for value in row.values()))
     rich.print(table)
 
 

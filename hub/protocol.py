@@ -200,6 +200,13 @@ class Fail(Struct, tag_field="t", tag="fail", omit_defaults=True):
     ran: bool | UnsetType = UNSET
 
 
+class Notice(Struct, tag_field="t", tag="notice"):
+    """Something that the operator should know of, although the answer came: what a tab saw of a changed site."""
+
+    code: Literal["site_changed"]
+    message: Sentence = ""
+
+
 class Pong(Struct, tag_field="t", tag="pong"):
     pass
 
@@ -209,7 +216,17 @@ class Bye(Struct, tag_field="t", tag="bye", omit_defaults=True):
 
 
 WorkerFrame = (
-    StatusFrame | ModelsFrame | Refuse | Started | Waiting | Piece | End | Fail | Pong | Bye
+    StatusFrame
+    | ModelsFrame
+    | Refuse
+    | Started
+    | Waiting
+    | Piece
+    | End
+    | Fail
+    | Notice
+    | Pong
+    | Bye
 )
 
 # --- what the hub says -------------------------------------------------------------------------------

@@ -67,15 +67,11 @@ class Workers(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 10
     wait_s: Annotated[Seconds, doc("How long an idle exchange is held; 0 where that is dear.")] = 25
     origins: Annotated[
-        list[str], doc("Web origins whose pages may open a worker socket; `*.` matches subdomains.")
-    ] = msgspec.field(
-        default_factory=lambda: [
-            "https://arena.ai",
-            "https://*.arena.ai",
-            "https://lmarena.ai",
-            "https://*.lmarena.ai",
-        ]
-    )
+        list[str],
+        doc(
+            "More web origins whose pages may open a worker socket, besides the site's; `*.` matches subdomains."
+        ),
+    ] = []
 
 
 class Line(Struct, forbid_unknown_fields=True, frozen=True):

@@ -33,6 +33,7 @@ from ..protocol import (
     Fail,
     Hello,
     ModelsFrame,
+    Notice,
     Pong,
     Refuse,
     Started,
@@ -48,7 +49,7 @@ from ..store import Store
 from ..store.accounts import Credential
 from ..store.journal import Accepted, Progress, Settled, State
 from ..store.workers import Seen
-from .feed import Feed, RequestSettled, StorageTrouble, WorkerFailed
+from .feed import Feed, RequestSettled, SiteChanged, StorageTrouble, WorkerFailed
 from .jobs import Job, Line, Outcome
 from .timer import Timer
 from .workers import Held, Link, Roster, Worker
@@ -385,6 +386,8 @@ class Dispatch:
                     worker.dropped += 1
                 else:
                     self._heard_of(worker, held, frame)
+            case Notice():
+                self._feed.announce(SiteChanged(worker.name, frame.message))
             case Pong():
                 pass
 
@@ -430,6 +433,8 @@ class Dispatch:
     def _failed(self, worker: Worker, held: Held, fail: Fail) -> None:
         job = held.job
         self._feed.announce(WorkerFailed(worker.name, job.id, job.model, fail.code, fail.message))
+        if fail.code == "site_changed":
+            self._feed.announce(SiteChanged(worker.name, fail.message))
         elsewhere = held.attempt.may_go_elsewhere(fail)
         if elsewhere:
             job.last_fail = self._error_of(fail)

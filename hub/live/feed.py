@@ -63,6 +63,14 @@ class WorkerFailed:
 
 
 @dataclass(frozen=True)
+class SiteChanged:
+    """A worker met something that its site profile does not know; `seen` is its account of it."""
+
+    worker: str
+    seen: str
+
+
+@dataclass(frozen=True)
 class WorkerMisbehaved:
     worker: str
     reason: str
@@ -80,6 +88,7 @@ Event = (
     | WorkerLeft
     | WorkerChanged
     | WorkerFailed
+    | SiteChanged
     | WorkerMisbehaved
     | StorageTrouble
 )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import msgspec
 import structlog
 
 from ..protocol import Close
@@ -11,6 +12,7 @@ from ..rules import tokens
 from ..settings import Settings
 from ..store import Store, open_store
 from . import log
+from .alarms import Alarms
 from .dispatch import Dispatch
 from .feed import Feed
 from .workers import Roster
@@ -27,7 +29,8 @@ class Hub:
         self.store = store
         self.feed = Feed()
         self.feed.listen(log.write_lines)
-        self.roster = Roster(settings, self.feed)
+        self.feed.listen(Alarms(store.system_log, self.feed).hear)
+        self.roster = Roster(settings, self.feed, msgspec.to_builtins(store.profiles.current))
         self.dispatch = Dispatch(settings, store, self.roster, self.feed)
 
     async def revoke_worker_token(self, token_id: str, actor: str) -> bool:
@@ -35,6 +38,10 @@ class Hub:
         revoked = await self.store.worker_tokens.revoke(token_id, actor)
         self.roster.revoke(token_id)
         return revoked
+
+    def hand_out_profile(self) -> None:
+        """Let every worker have the site profile that is in force now."""
+        self.roster.hand_out(msgspec.to_builtins(self.store.profiles.current))
 
     async def drain(self) -> None:
         """Finish what runs, refuse the rest, and send the workers away until the hub is back."""

@@ -13,6 +13,7 @@ from ..settings import Settings
 from .feed import (
     Event,
     RequestSettled,
+    SiteChanged,
     StorageTrouble,
     WorkerChanged,
     WorkerCut,
@@ -124,6 +125,8 @@ def write_lines(event: Event) -> None:
                 code=event.code,
                 problem=event.message,
             )
+        case SiteChanged():
+            log.error("the site has changed", worker=event.worker, seen=event.seen)
         case WorkerMisbehaved():
             log.warning("worker broke the protocol", worker=event.worker, reason=event.reason)
         case StorageTrouble():

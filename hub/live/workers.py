@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from cachetools import TTLCache
 from msgspec import Raw
@@ -29,6 +29,7 @@ from ..protocol import (
     Model,
     Piece,
     Ping,
+    ProfileFrame,
     ProtocolError,
     State,
     Welcome,
@@ -37,6 +38,7 @@ from ..protocol import (
     encode,
 )
 from ..rules.attempt import Attempt, Phase
+from ..rules.folding import fold
 from ..rules.rotation import Rotation
 from ..settings import Settings
 from ..store.accounts import Credential
@@ -224,11 +226,16 @@ class Worker:
             job=job.id,
             kind="chat",
             model=job.model,
-            body=Raw(job.body),
+            body=Raw(self._body_of(job)),
             deadline_s=round(max(0.0, job.accepted + deadlines.job_s - now), 3),
         )
         self._push(frame, exempt=True)
         return held
+
+    def _body_of(self, job: Job) -> bytes:
+        """What the caller asked, for a worker that may have room for one message alone."""
+        keeps_history = "history" in self.models[job.model].features
+        return job.body if keeps_history else fold(job.body)
 
     def release(self, job: Job, cancel: str | None = None) -> None:
         """Take a job out of its hands, telling it so if there is a reason to `cancel`."""
@@ -314,6 +321,10 @@ class Worker:
     def packet(self, extra: bytes = b"") -> bytes:
         """The next packet for the link."""
         return self.channel.packet(self.max_bytes, extra)
+
+    def hand(self, profile: dict[str, Any]) -> None:
+        """Give it a new site profile."""
+        self._push(ProfileFrame(profile))
 
     def drain(self) -> None:
         """Ask it to finish what it holds and take no more."""
@@ -446,9 +457,10 @@ class Worker:
 class Roster:
     """All sessions, found by id, by worker and by model."""
 
-    def __init__(self, settings: Settings, feed: Feed) -> None:
+    def __init__(self, settings: Settings, feed: Feed, profile: dict[str, Any]) -> None:
         self._settings = settings
         self._feed = feed
+        self._profile = profile
         self._sessions: dict[str, Worker] = {}
         self._by_identity: dict[tuple[str, str], Worker] = {}
         self._by_model: dict[str, dict[Worker, None]] = {}
@@ -524,6 +536,7 @@ class Roster:
             grace_s=workers.grace_s,
             max_bytes=worker.max_bytes,
             exchange=Exchange(wait_s=workers.wait_s, next_s=worker.plan_next()),
+            profile=self._profile,
         )
 
     def forget(self, worker: Worker) -> None:
@@ -541,6 +554,12 @@ class Roster:
         for worker in self:
             if worker.token.id == token_id:
                 worker.end("the worker token was revoked", Close.UNAUTHORIZED)
+
+    def hand_out(self, profile: dict[str, Any]) -> None:
+        """A site profile for every worker, here and to come."""
+        self._profile = profile
+        for worker in self:
+            worker.hand(profile)
 
     # --- models
 

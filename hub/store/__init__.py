@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 
 from ..settings import Settings
 from .accounts import KEY_PREFIX, TOKEN_PREFIX, Credentials
+from .audit import SystemLog
 from .database import Database, NewerDatabase, open_database
 from .journal import Journal
+from .profiles import Profiles
 from .workers import WorkerBook
 
 __all__ = ["NewerDatabase", "Store", "open_store"]
@@ -21,6 +23,8 @@ class Store:
         self.worker_tokens = Credentials(database, "worker_tokens", TOKEN_PREFIX)
         self.journal = Journal(database)
         self.workers = WorkerBook(database)
+        self.profiles = Profiles(database)
+        self.system_log = SystemLog(database)
 
 
 @asynccontextmanager
@@ -30,6 +34,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     try:
         store = Store(database)
         await store.workers.load()
+        await store.profiles.load()
         yield store
     finally:
         await database.close()

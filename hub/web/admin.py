@@ -13,6 +13,8 @@ from msgspec import Meta, Struct
 from ..errors import HubError, UnknownUrl
 from ..live.hub import Hub
 from ..rules.openai import convert, parse_json
+from ..rules.profile import Profile
+from ..rules.profile import parse as parse_profile
 from ..store import Store
 from .middleware import json_response, read_body
 from .state import HUB
@@ -39,6 +41,19 @@ class Named(Struct, forbid_unknown_fields=True):
 
 class Chosen(Struct, forbid_unknown_fields=True):
     id: Name
+
+
+class NewProfile(Struct, forbid_unknown_fields=True):
+    profile: dict[str, Any]
+    note: Annotated[str, Meta(max_length=200)] = ""
+
+
+class OlderProfile(Struct, forbid_unknown_fields=True):
+    version: Annotated[int, Meta(ge=0)] | None = None
+
+
+class Latest(Struct, forbid_unknown_fields=True):
+    count: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 
 async def create_key(office: Office, body: Named) -> Any:
@@ -73,6 +88,39 @@ async def revoke_worker_token(office: Office, body: Chosen) -> Any:
     return _revoked(await office.store.worker_tokens.revoke(body.id, office.actor), body.id)
 
 
+async def show_profile(office: Office, body: Nothing) -> Any:
+    """The site profile in force."""
+    return office.store.profiles.current
+
+
+async def set_profile(office: Office, body: NewProfile) -> Any:
+    """Put a site profile in force and hand it to every worker; the hub numbers it."""
+    profile = parse_profile(body.profile)
+    stored = await office.store.profiles.set(profile, body.note, office.actor)
+    return _handed_out(office, stored)
+
+
+async def profile_history(office: Office, body: Nothing) -> Any:
+    """Every version of the site profile, the newest first."""
+    return await office.store.profiles.history()
+
+
+async def roll_back_profile(office: Office, body: OlderProfile) -> Any:
+    """Put an older version in force again, as a new one; without a number the one before."""
+    return _handed_out(office, await office.store.profiles.roll_back(body.version, office.actor))
+
+
+def _handed_out(office: Office, profile: Profile) -> Profile:
+    if office.hub is not None:
+        office.hub.hand_out_profile()
+    return profile
+
+
+async def system_log(office: Office, body: Latest) -> Any:
+    """The last lines of the system log, the newest first."""
+    return await office.store.system_log.latest(body.count)
+
+
 def _revoked(found: bool, subject: str) -> dict[str, Any]:
     if not found:
         raise UnknownUrl(f"There is no {subject[:200]!r} that could be revoked.")
@@ -93,6 +141,11 @@ OPERATIONS = [
     Operation("POST", "/admin/api/worker-tokens", Named, create_worker_token),
     Operation("GET", "/admin/api/worker-tokens", Nothing, list_worker_tokens),
     Operation("POST", "/admin/api/worker-tokens/revoke", Chosen, revoke_worker_token),
+    Operation("GET", "/admin/api/profile", Nothing, show_profile),
+    Operation("POST", "/admin/api/profile", NewProfile, set_profile),
+    Operation("GET", "/admin/api/profile/history", Nothing, profile_history),
+    Operation("POST", "/admin/api/profile/rollback", OlderProfile, roll_back_profile),
+    Operation("GET", "/admin/api/system-log", Latest, system_log),
 ]
 
 

@@ -3,7 +3,7 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from . import admin, completions, health, models, pages, worker_poll, worker_socket
+from . import admin, completions, health, models, pages, userscript, worker_poll, worker_socket
 
 
 def public_routes() -> list[web.AbstractRouteDef]:
@@ -18,6 +18,8 @@ def public_routes() -> list[web.AbstractRouteDef]:
         *route("POST", "/worker/bye", worker_poll.worker_bye),
         *route("GET", "/healthz", health.healthz),
         *route("GET", "/readyz", health.readyz),
+        web.get("/userscript/hub.user.js", userscript.user_script),
+        web.get("/userscript/hub.meta.js", userscript.user_script_metadata),
         web.get("/", pages.front),
         web.static("/static", pages.STATIC),
     ]

@@ -175,10 +175,15 @@ def _check_origin(origin: str | None, hub: Hub) -> None:
 
 
 def origin_allowed(origin: str, hub: Hub) -> bool:
-    """Whether an Origin header is the hub's own or one of `workers.origins`."""
-    url = urlsplit(origin)
+    """Whether an Origin header is the site's, the hub's own, or one of `workers.origins`."""
+    try:
+        url = urlsplit(origin)
+    except ValueError:
+        return False
     own = urlsplit(hub.settings.public_url)
     if hub.settings.public_url and (url.scheme, url.netloc) == (own.scheme, own.netloc):
+        return True
+    if hub.store.profiles.current.is_site(origin):
         return True
     return any(_matches(origin, pattern) for pattern in hub.settings.workers.origins)
 

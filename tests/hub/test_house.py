@@ -11,11 +11,12 @@ AGENT = HUB.parent / "agent"
 ORDER = """
     __init__
     errors protocol settings
-    rules.openai rules.tokens rules.rotation rules.attempt
-    store.database store.audit store.accounts store.journal store.workers store.__init__
-    live.feed live.log live.timer live.jobs live.workers live.dispatch live.hub
+    rules.openai rules.tokens rules.rotation rules.attempt rules.folding rules.profile
+    store.database store.audit store.accounts store.journal store.workers
+    store.profiles store.__init__
+    live.feed live.log live.alarms live.timer live.jobs live.workers live.dispatch live.hub
     web.state web.middleware web.completions web.models web.worker_socket web.worker_poll
-    web.admin web.health web.pages web.routes
+    web.admin web.health web.pages web.userscript web.routes
     app control cli __main__
 """.split()  # noqa: SIM905 - the plan reads better as lines
 """Every file of the hub, from the ground to the roof."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -47,6 +48,9 @@ from tests.doors import (
         "http://arena.ai",
         "https://arena.ai:8443",
         "null",
+        "https://[",
+        "http://127.0.0.1:8000",
+        "http://localhost",
     ],
 )
 async def test_a_foreign_page_cannot_open_a_worker_socket(hub, origin):
@@ -62,6 +66,16 @@ async def test_the_sites_pages_and_programs_may_open_a_worker_socket(hub, origin
         await socket.send(json.dumps(worker.hello()))
         assert decode_welcome(await socket.recv()).resumed is False
         assert socket.subprotocol == SUBPROTOCOL
+
+
+async def test_a_site_on_this_machine_may_have_any_port_once_the_profile_names_it(hub):
+    profile = msgspec.structs.replace(hub.hub.store.profiles.current, hosts=["127.0.0.1"])
+    await hub.hub.store.profiles.set(profile, "", "test")
+    async with Worker(hub) as worker, dial(hub, "http://127.0.0.1:8000") as socket:
+        await socket.send(json.dumps(worker.hello()))
+        assert decode_welcome(await socket.recv())
+    with pytest.raises(InvalidStatus):
+        await dial(hub, SITE)
 
 
 async def test_the_hubs_own_pages_may_open_a_worker_socket(start_hub):

@@ -72,6 +72,7 @@ describe("what a worker says", () => {
         retryAfterS: frame.retry_after_s,
         ran: frame.ran,
       }),
+    notice: (frame) => protocol.notice(frame.code, frame.message),
     pong: () => protocol.pong(),
     bye: (frame) => protocol.bye(frame.reason),
   };

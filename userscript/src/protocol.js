@@ -335,6 +335,13 @@ export const fail = (job, code, message, { retryAfterS, ran } = {}) => ({
   ran,
 });
 
+/**
+ * Something that the operator should know of, although the answer came.
+ * @param {"site_changed"} code
+ * @param {string} [message] what was seen
+ */
+export const notice = (code, message) => ({ t: "notice", code, message });
+
 export const pong = () => ({ t: "pong" });
 
 /** @param {string} [reason] */
