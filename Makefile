@@ -3,10 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE_MODULES := userscript/node_modules
+BROWSERS := chromium chromium-browser google-chrome microsoft-edge
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check bench soak userscript dist
+.PHONY: help setup chromium run demo test check bench soak userscript dist
 
 help: ## list these words
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,9 +32,9 @@ check: setup ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check ## everything: lint, types, pytest, node
+test: check chromium $(NODE_MODULES)/.ready ## everything: lint, types, pytest, node
 	$(BIN)/python -m pytest
-	@$(MAKE) --no-print-directory userscript
+	$(BIN)/node --test tests/userscript/*.test.js
 
 bench: setup ## measure the hub against the floor
 	$(BIN)/python -m benchmarks.relay
@@ -40,8 +42,19 @@ bench: setup ## measure the hub against the floor
 soak: setup ## random faults for SECONDS, then proof that nothing was lost
 	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
-userscript: setup ## test the userscript's modules (so far: the protocol)
+userscript: setup $(NODE_MODULES)/.ready ## bundle the userscript into userscript/dist and test its modules
+	$(BIN)/node userscript/build.js
 	$(BIN)/node --test tests/userscript/*.test.js
+
+$(NODE_MODULES)/.ready: userscript/package-lock.json | $(VENV)/.ready
+	$(BIN)/npm ci --prefix userscript
+	@touch $@
+
+chromium: ## make sure that the browser tests have a browser (as root on Debian: install it)
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit; done; \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+	|| echo "There is no Chromium, so the browser tests will be skipped: install Chromium with your system's package manager."
 
 dist: setup ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --outdir dist

@@ -16,7 +16,10 @@ NEEDED = [
     "hub/templates/front.html",
     "hub/static/hub.css",
     "hub/rules/o200k_base.tiktoken.gz",
+    "hub/rules/site_profile.json",
+    "hub/userscript/hub.user.js",
     "agent/engines/echo.py",
+    "agent/tab.js",
     *(f"hub/store/migrations/{file.name}" for file in (ROOT / "hub/store/migrations").iterdir()),
 ]
 
@@ -54,6 +57,8 @@ def test_the_wheel_holds(wheel, name):
 
 
 def source_of(name: str) -> Path:
+    if name.endswith(".js"):
+        return ROOT / "userscript" / "dist" / Path(name).name
     beside = ROOT / name.removeprefix("hub/")
     return beside if beside.is_file() else ROOT / name
 

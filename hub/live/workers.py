@@ -334,9 +334,10 @@ class Worker:
 
     def change(self, state: State, reason: str | None = None, until: float | None = None) -> None:
         """Its state changed; `until` is in seconds from now."""
+        if (state, reason) != (self.state, self.state_reason):
+            self._feed.announce(WorkerChanged(self.name, state, reason))
         self.state, self.state_reason = state, reason
         self.cooling_until = FOREVER if until is None else monotonic() + until
-        self._feed.announce(WorkerChanged(self.name, state, reason))
         if state == "cooling" and until is not None:
             self._loop.call_later(until, self._warm_up)
         if state == "ready":

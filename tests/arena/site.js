@@ -106,6 +106,7 @@
     const { get, set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");
     let last = get.call(field);
     Object.defineProperty(field, "value", {
+      __proto__: null,
       configurable: true,
       get() {
         return get.call(this);
