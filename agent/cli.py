@@ -10,15 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 import structlog
 
 from agent import __version__
 from agent.address import HubAddress
+from agent.browser_options import BrowserOptions
 from agent.catalogue import Catalogue
 from agent.dial import Dial
-from agent.engines import Engine
+from agent.engines import CannotOpen, Engine, SiteEngine
 from agent.engines.echo import EchoEngine
 from agent.engines.openai import OpenAIEngine
 from agent.identity import Identity, claim_identity, state_dir
@@ -35,6 +37,17 @@ FIRST_CATALOGUE_S = 5.0
 DRAIN_S = 5.0
 GOODBYE_S = 5.0
 MAX_TOKEN_CHARS = 200
+MAX_SLOTS = 10_000
+
+
+class Range(NamedTuple):
+    """So many slots at first, and up to so many if the hub asks for them."""
+
+    least: int
+    most: int
+
+
+DEFAULT_SLOTS = {"browser": Range(1, 1), "openai": Range(4, 4), "echo": Range(4, 4)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,19 @@ class Plan:
     make_engine: Callable[[], Engine]
 
 
+def _slots(context: click.Context, option: click.Parameter, text: str | None) -> Range | None:
+    if text is None:
+        return None
+    least, dash, most = text.partition("-")
+    try:
+        slots = Range(int(least), int(most if dash else least))
+    except ValueError:
+        raise click.BadParameter("a number, or two of them such as 1-4") from None
+    if not 1 <= slots.least <= slots.most <= MAX_SLOTS:
+        raise click.BadParameter(f"from 1 to {MAX_SLOTS}, the smaller one first")
+    return slots
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--hub", required=True, envvar="LMARENA_HUB", help="The hub: https://host:port.")
 @click.option("--token", help="The worker token; others on this machine can read arguments.")
@@ -57,10 +83,29 @@ class Plan:
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file that holds the worker token. [env: LMARENA_TOKEN holds the token itself]",
 )
-@click.option("--engine", required=True, type=click.Choice(["openai", "echo"]))
+@click.option("--engine", required=True, type=click.Choice(["browser", "openai", "echo"]))
 @click.option("--upstream", help="The openai engine's base URL, such as http://localhost:11434/v1.")
 @click.option("--upstream-key-env", help="The environment variable that holds the upstream's key.")
-@click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 10_000))
+@click.option(
+    "--slots",
+    callback=_slots,
+    metavar="N|MIN-MAX",
+    help="How many jobs at once: N, or MIN-MAX for the hub to choose. [default: 4, browser: 1]",
+)
+@click.option("--browser", help="The browser's program. [default: Chrome, Chromium or Edge]")
+@click.option("--headless", is_flag=True, help="No window; needs --mode automatic.")
+@click.option(
+    "--mode",
+    type=click.Choice(["assist", "automatic"]),
+    help="Who presses send: you, or the agent. [default: assist]",
+)
+@click.option("--arena", help="The site's address. [default: as the site profile says]")
+@click.option(
+    "--browser-profile",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of the browser's profile. [default: one of its own, which lasts]",
+)
+@click.option("--browser-arg", multiple=True, help="One more argument for the browser.")
 @click.option("--name", default=socket.gethostname, help="Shown to people. [default: hostname]")
 @click.option("--region", help="Where this agent is, in the hub's words.")
 @click.option(
@@ -91,25 +136,34 @@ def main(
     engine: str,
     upstream: str | None,
     upstream_key_env: str | None,
-    slots: int,
+    slots: Range | None,
     name: str,
     region: str | None,
     transport: str,
     ca_file: str | None,
     log_level: str,
     log_format: LogFormat,
+    **of_browser: Any,
 ) -> None:
     """Answer a hub's jobs from an engine on this machine."""
     set_up_log(log_level, log_format)
     address = _address(hub)
     token = _token(token, token_file)
     tls = _tls(address, ca_file)
-    make_engine = _engine(engine, upstream, _upstream_key(upstream_key_env))
+    least, most = slots or DEFAULT_SLOTS[engine]
+    if engine == "browser":
+        make_engine = BrowserOptions(**of_browser).engine(least)
+    else:
+        BrowserOptions(**of_browser).forbid(engine)
+        make_engine = _engine(engine, upstream, _upstream_key(upstream_key_env))
     name, region = name[:200], region[:200] if region else None
     identity = _identity(address, name, engine)
-    card = Card(identity.worker, name, slots, region)
+    card = Card(identity.worker, name, least, region, most)
+    engine_of_ours = partial(make_engine, identity)
     try:
-        _exit(_run(Plan(address, token, card, transport, tls, make_engine)))
+        _exit(_run(Plan(address, token, card, transport, tls, engine_of_ours)))
+    except CannotOpen as error:
+        raise click.ClickException(str(error)) from None
     finally:
         identity.release()
 
@@ -121,14 +175,14 @@ def _address(hub: str) -> HubAddress:
         raise click.BadParameter(str(error), param_hint="--hub") from None
 
 
-def _engine(engine: str, upstream: str | None, key: str) -> Callable[[], Engine]:
+def _engine(engine: str, upstream: str | None, key: str) -> Callable[[Identity], Engine]:
     if engine == "echo":
-        return EchoEngine
+        return lambda _: EchoEngine()
     if upstream is None:
         raise click.UsageError("the openai engine needs --upstream")
     if not upstream.startswith(("http://", "https://")):
         raise click.BadParameter("an http(s) URL, please", param_hint="--upstream")
-    return partial(OpenAIEngine, upstream, key)
+    return lambda _: OpenAIEngine(upstream, key)
 
 
 def _upstream_key(variable: str | None) -> str:
@@ -209,6 +263,8 @@ async def work(plan: Plan) -> Closed:
     keeping: asyncio.Task[None] | None = None
     try:
         signals.heed()
+        if isinstance(engine, SiteEngine) and not await _opened(engine, session):
+            return Closed("left before the engine was open", "left")
         await _first(catalogue)
         keeping = asyncio.create_task(catalogue.keep())
         async with shown(session, dial):
@@ -228,6 +284,21 @@ def _dial(plan: Plan, session: Session) -> Dial:
         None if plan.transport == "poll" else by_socket,
         None if plan.transport == "socket" else by_poll,
     )
+
+
+async def _opened(engine: SiteEngine, session: Session) -> bool:
+    """Whether it is open before we leave. Raises CannotOpen."""
+    opening = asyncio.create_task(engine.open(session))
+    leaving = asyncio.create_task(session.departure.wait())
+    try:
+        await asyncio.wait({opening, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            opening.result()
+        return opening.done()
+    finally:
+        opening.cancel()
+        leaving.cancel()
+        await asyncio.gather(opening, leaving, return_exceptions=True)
 
 
 async def _first(catalogue: Catalogue) -> None:

@@ -18,6 +18,8 @@ class Identity:
     """A worker id that is this process's alone for as long as `lock` is held."""
 
     worker: str
+    name: str
+    """What its files in the folder are called; of its own as well."""
     lock: FileLock
 
     def release(self) -> None:
@@ -47,12 +49,13 @@ def claim_identity(folder: Path, hub: str, name: str, engine: str) -> Identity:
     for twin in count():
         if twin == MAX_TWINS:
             break
-        lock = FileLock(folder / f"{purpose}-{twin}.lock")
+        name = f"{purpose}-{twin}"
+        lock = FileLock(folder / f"{name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             continue
-        return Identity(_kept_id(folder / f"{purpose}-{twin}.id"), lock)
+        return Identity(_kept_id(folder / f"{name}.id"), name, lock)
     raise OSError(f"{MAX_TWINS} agents of this name are running already")
 
 

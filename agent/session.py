@@ -3,15 +3,28 @@
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import structlog
 
 from agent import __version__
-from agent.engines import Engine, EngineFailure, Finish, Job
+from agent.engines import (
+    AwaitsHuman,
+    Condition,
+    Engine,
+    EngineBusy,
+    EngineFailure,
+    Finish,
+    Job,
+    Part,
+    SiteEngine,
+    Starts,
+)
 from agent.voice import MAX_SENTENCE, Voice, whole
 from hub.protocol import (
     ACK_EVERY_FRAMES,
     ACK_EVERY_S,
+    FAILURES,
     MAX_UNACKED_BYTES,
     MAX_UNACKED_FRAMES,
     VERSION,
@@ -26,11 +39,14 @@ from hub.protocol import (
     JobFrame,
     Model,
     ModelsFrame,
+    Notice,
     Ping,
     Pong,
+    ProfileFrame,
     ProtocolError,
     Refuse,
     Resume,
+    Scale,
     Started,
     State,
     StatusFrame,
@@ -52,7 +68,26 @@ class Card:
     worker: str
     name: str
     slots: int
+    """At first, and at least."""
     region: str | None = None
+    most_slots: int | None = None
+    """The hub may ask for so many; None for no more than `slots`."""
+
+
+class _Status(NamedTuple):
+    """What a status frame says."""
+
+    state: State = "ready"
+    reason: str | None = None
+    slots: int | None = None
+    until: float | None = None
+    """In seconds of the event loop's clock."""
+
+    def is_news(self, told: "_Status") -> bool:
+        """Whether the hub would learn something: a second more or less of a pause is nothing."""
+        if self[:3] != told[:3] or self.until is None or told.until is None:
+            return self != told
+        return abs(self.until - told.until) >= 1.0
 
 
 @dataclass(slots=True)
@@ -87,7 +122,11 @@ class Session:
         """Set together with `leaving`."""
         self.connected = False
         self.heartbeat_s = DEFAULT_HEARTBEAT_S
+        self.waiting: set[str] = set()
+        """Jobs that wait for their human."""
         self._engine = engine
+        self._site = engine if isinstance(engine, SiteEngine) else None
+        self._condition = Condition(0 if self._site else card.slots)
         self._models: list[Model] = []
         self._unfit: dict[str, str] = {}
         self._draining_for: dict[str, str] = {}
@@ -104,7 +143,7 @@ class Session:
         self._max_bytes = DEFAULT_MAX_BYTES
         self._over: ProtocolError | None = None
         self._ack_due_at: float | None = None
-        self._told: tuple[State, str | None] = ("ready", None)
+        self._told = _Status()
         self._told_models: list[Model] = []
 
     # --- what it is ---------------------------------------------------------------------------------
@@ -121,10 +160,13 @@ class Session:
 
     @property
     def state(self) -> State:
-        """Draining counts before attention: no job comes either way, but draining ends."""
-        if self._draining_for:
-            return "draining"
-        return "attention" if self._unfit else "ready"
+        """How it is, in the protocol's words."""
+        return self._status().state
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it takes at once now."""
+        return self._condition.slots
 
     async def idle(self) -> None:
         """Wait until no job is in hand."""
@@ -134,7 +176,8 @@ class Session:
 
     def hello(self, token: str = "") -> bytes:
         """The first message of a connection; by polling the token travels elsewhere."""
-        self._told, self._told_models = self._status(), self._models
+        # A hello has no place for when a pause is over: a status frame tells that after the welcome.
+        self._told, self._told_models = self._status()._replace(until=None), self._models
         resume = Resume(self._id, self._channel.received) if self._id else None
         return encode(
             HelloMessage(
@@ -144,7 +187,7 @@ class Session:
                     self.card.name,
                     "agent",
                     __version__,
-                    self.card.slots,
+                    self.slots,
                     self._models,
                     token,
                     self.card.region,
@@ -166,6 +209,8 @@ class Session:
         self._max_bytes = welcome.max_bytes
         self.heartbeat_s = welcome.heartbeat_s
         self.connected = True
+        if welcome.profile is not None:
+            self._heed_profile(welcome.profile)
         self._announce()
         self._roomy.set()
         self.wake.set()
@@ -251,8 +296,23 @@ class Session:
                 self._push(Pong())
             case Drain():
                 self.drain("hub", "the hub is shutting down")
-            case _:  # A site profile or a number of tabs: nothing that an agent has.
-                pass
+            case ProfileFrame(profile=profile):
+                self._heed_profile(profile)
+            case Scale(slots=slots):
+                self._scale(slots)
+
+    def _heed_profile(self, profile: dict[str, Any]) -> None:
+        if self._site is not None:
+            self._site.profile(profile)
+
+    def _scale(self, wanted: int) -> None:
+        least, most = self.card.slots, self.card.most_slots or self.card.slots
+        slots = min(max(wanted, least), most)
+        log.info("the hub sets the slots", wanted=wanted, slots=slots)
+        if self._site is not None:
+            self._site.scale(slots)
+        else:
+            self.fares(Condition(slots))
 
     def _push(self, frame: WorkerFrame) -> None:
         self._push_encoded(encode(frame))
@@ -278,9 +338,7 @@ class Session:
             return
         objection = self._objection(frame)
         if objection:
-            self.tally.refused += 1
-            log.info("job refused", model=frame.model, reason=objection)
-            self._push(Refuse(frame.job, objection))
+            self._refuse(frame.job, frame.model, objection)
             return
         job = Job(frame.job, frame.kind, frame.model, bytes(frame.body), frame.deadline_s)
         task = asyncio.create_task(self._work(job))
@@ -296,9 +354,15 @@ class Session:
             return "waiting for attention"
         if frame.kind not in self._engine.kinds:
             return f"this agent does not do {frame.kind}"
-        if self.busy >= self.card.slots:
+        # A site's engine knows better: its next slot may be a moment away.
+        if self._site is None and self.busy >= self.slots:
             return "no free slot"
         return None
+
+    def _refuse(self, job: str, model: str, reason: str) -> None:
+        self.tally.refused += 1
+        log.info("job refused", model=model, reason=reason)
+        self._push(Refuse(job, reason))
 
     def _cancel(self, frame: Cancel) -> None:
         if frame.job in self._jobs:
@@ -311,6 +375,7 @@ class Session:
 
     def _release(self, job: str) -> "asyncio.Task[None]":
         task = self._jobs.pop(job)
+        self.waiting.discard(job)
         if not self._jobs:
             self._idle.set()
         return task
@@ -320,12 +385,17 @@ class Session:
 
     async def _work(self, job: Job) -> None:
         voice = Voice(job.id, self._max_bytes)
-        self._push(Started(job.id))
+        if self._site is None:
+            self._push(Started(job.id))
         try:
             async with asyncio.timeout(job.deadline_s if job.deadline_s > 0 else None):
                 await self._answer(job, voice)
         except EngineFailure as failure:
             self._fail(job, voice, failure)
+        except EngineBusy as busy:
+            if self._holds(job.id):
+                self._release(job.id)
+                self._refuse(job.id, job.model, whole(str(busy)))
         except TimeoutError:
             late = EngineFailure("upstream_timeout", "the answer took longer than it may")
             self._fail(job, voice, late)
@@ -339,12 +409,20 @@ class Session:
                 if isinstance(part, Finish):
                     await self._finish(job, voice, part)
                     return
+                self._note(job, part)
                 for frame in voice.frames(part):
                     await self._room()
                     if not self._holds(job.id):
                         return
                     self._push_encoded(frame)
         raise EngineFailure("internal", "the engine stopped without an end")
+
+    def _note(self, job: Job, part: Part) -> None:
+        if isinstance(part, AwaitsHuman) and self._holds(job.id):
+            self.waiting.add(job.id)
+            log.info("a prompt waits for you: press send in its tab", model=job.model)
+        elif isinstance(part, Starts):
+            self.waiting.discard(job.id)
 
     async def _finish(self, job: Job, voice: Voice, finish: Finish) -> None:
         await self._room()
@@ -372,8 +450,13 @@ class Session:
             self.missing.add(job.model)
             self.offer([model for model in self._models if model.id != job.model])
             self.stale.set()
-        elif failure.code == "login_required":
-            self.needs_attention("engine", failure.message)
+        elif FAILURES[failure.code].worker == "attention":
+            # The hub holds it against the whole worker: what is left of it must be said again.
+            self._told = self._told._replace(state="attention", reason=failure.code, until=None)
+            if self._site is None and failure.code == "login_required":
+                self.needs_attention("engine", failure.message)
+            elif self._site is not None:
+                self._announce()
 
     async def _room(self) -> None:
         while self.connected and self._is_crowded():
@@ -404,6 +487,21 @@ class Session:
         self._unfit.pop(who, None)
         self._announce()
 
+    def fares(self, condition: Condition) -> None:
+        """How many jobs the engine could hold, and why none; the hub hears of a change."""
+        self._condition = condition
+        self._announce()
+
+    def notice(self, message: str) -> None:
+        """The site is not as its profile says: let the operator know."""
+        log.warning("the site has changed", seen=message)
+        if self._id is not None:
+            self._push(Notice("site_changed", whole(message)[:MAX_SENTENCE]))
+
+    def catalogue_changed(self) -> None:
+        """The catalogue should be read again."""
+        self.stale.set()
+
     def drain(self, who: str, reason: str) -> None:
         """Finish what is in hand, and take no more."""
         self._draining_for[who] = reason
@@ -430,9 +528,16 @@ class Session:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _status(self) -> tuple[State, str | None]:
-        reasons = self._draining_for or self._unfit
-        return self.state, next(iter(reasons.values()), None)
+    def _status(self) -> _Status:
+        # Draining counts before attention: no job comes either way, but draining ends.
+        slots = self.slots
+        if self._draining_for:
+            return _Status("draining", next(iter(self._draining_for.values())), slots)
+        if self._unfit:
+            return _Status("attention", next(iter(self._unfit.values())), slots)
+        condition = self._condition
+        reason = condition.reason and whole(condition.reason)[:MAX_SENTENCE]
+        return _Status(condition.state, reason, slots, condition.until)
 
     def _announce(self) -> None:
         if self._id is None:
@@ -441,6 +546,12 @@ class Session:
             self._told_models = self._models
             self._push(ModelsFrame(self._models))
         status = self._status()
-        if status != self._told:
+        if status.is_news(self._told):
+            slots = None if status.slots == self._told.slots else status.slots
             self._told = status
-            self._push(StatusFrame(status[0], status[1]))
+            self._push(StatusFrame(status.state, status.reason, self._seconds_until(status), slots))
+
+    def _seconds_until(self, status: _Status) -> float | None:
+        if status.until is None:
+            return None
+        return max(0.0, status.until - asyncio.get_running_loop().time())

@@ -71,9 +71,11 @@ def status_line(session: Session, dial: Dial) -> Text:
     tally = session.tally
     line = Text("● " if session.connected else "○ ", "green" if session.connected else "red")
     line.append(_link(session, dial), "bold")
-    line.append(f"  {session.state}  slots {session.busy}/{session.card.slots}", "default")
+    line.append(f"  {session.state}  slots {session.busy}/{session.slots}", "default")
     line.append(f"  done {tally.done}  failed {tally.failed}", "default")
     line.append(f"  models {len(session.models)}", "default")
+    if session.waiting:
+        line.append(f"  {len(session.waiting)} waiting for you to press send", "bold yellow")
     line.truncate(200)
     return line
 

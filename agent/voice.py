@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 from msgspec import UNSET
 
-from agent.engines import Delta, EngineFailure, Finish, Part, Text
-from hub.protocol import End, Fail, Piece, encode, mend
+from agent.engines import AwaitsHuman, Delta, EngineFailure, Finish, Part, Starts, Text
+from hub.protocol import End, Fail, Piece, Started, Waiting, encode, mend
 
 MAX_PIECE_CHARS = 16_384
 MAX_LABEL = 200
@@ -27,6 +27,10 @@ class Voice:
     def frames(self, part: Part) -> Iterator[bytes]:
         """The encoded frames that say `part`. Raises EngineFailure for a delta that fits no packet."""
         match part:
+            case Starts():
+                yield encode(Started(self._job))
+            case AwaitsHuman():
+                yield encode(Waiting(self._job))
             case Text(text=""):
                 yield encode(Piece(self._job))
             case Text(text=text):

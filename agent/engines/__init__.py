@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from hub.protocol import FailureCode, Model
+from hub.protocol import FailureCode, Model, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,16 @@ class Job:
     model: str
     body: bytes
     deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """The upstream's request leaves now. Only a `SiteEngine` says so itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitsHuman:
+    """Nothing starts before its human acts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ class Finish:
     truncated: bool = False
 
 
-Part = Text | Delta | Finish
+Part = Starts | AwaitsHuman | Text | Delta | Finish
 
 
 class EngineFailure(Exception):
@@ -61,6 +71,26 @@ class EngineFailure(Exception):
         self.ran = ran
 
 
+class EngineBusy(Exception):
+    """The engine did not and will not start this job: another worker may have it."""
+
+
+class CannotOpen(Exception):
+    """The engine cannot begin; the message tells whoever started the agent what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a `SiteEngine` fares."""
+
+    slots: int
+    """How many jobs it holds or could begin at once."""
+    state: State = "ready"
+    reason: str | None = None
+    until: float | None = None
+    """When a `cooling` is over, in seconds of the event loop's clock; None if nobody knows."""
+
+
 class Engine(Protocol):
     """Answers jobs. Cancelling the task that reads `answer` stops the upstream's work at once."""
 
@@ -76,4 +106,40 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+class Host(Protocol):
+    """What a `SiteEngine` tells about itself, and to whom."""
+
+    def fares(self, condition: Condition) -> None:
+        """Its condition, whenever it may have changed."""
+        ...
+
+    def notice(self, message: str) -> None:
+        """The site is not as its profile says, although an answer came."""
+        ...
+
+    def catalogue_changed(self) -> None:
+        """`catalogue` has something else to say."""
+        ...
+
+
+@runtime_checkable
+class SiteEngine(Engine, Protocol):
+    """An engine that drives a site: its slots come and go, it has a human, and it says when it starts.
+
+    A job that it cannot begin in time raises EngineBusy.
+    """
+
+    async def open(self, host: Host) -> None:
+        """Begin. Raises CannotOpen. `close` follows in any case."""
+        ...
+
+    def profile(self, profile: dict[str, Any]) -> None:
+        """The hub's description of the site, as it is now."""
+        ...
+
+    def scale(self, slots: int) -> None:
+        """Have so many slots, as soon as running jobs allow it."""
         ...

@@ -509,12 +509,13 @@ async def running_agent(
     *,
     token: str = TOKEN,
     slots: int = 4,
+    most_slots: int | None = None,
     pace: DialPace = QUICK_DIAL,
     tls: Any = None,
 ) -> AsyncIterator[RunningAgent]:
     """A whole agent inside this process, without its command line."""
     address = HubAddress.parse(url)
-    session = Session(Card("worker-1", "test agent", slots, "lab"), engine)
+    session = Session(Card("worker-1", "test agent", slots, "lab", most_slots), engine)
     session.offer(await engine.catalogue())
     by_socket = SocketLink(address, token, tls, QUICK_SOCKET)
     by_poll = PollLink(address, token, tls, QUICK_POLL)
