@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml
 run: setup ## run a hub on 127.0.0.1:8080 with its data in ./data
 	$(BIN)/lmarena-hub serve
 
-demo: setup ## start a hub and a worker, ask a question, show the answer (ONCE=1: then stop)
+demo: setup chromium ## start a hub and a browser tab, ask a question, show the answer (ONCE=1: then stop)
 	@$(BIN)/python -m tests.demo $(if $(ONCE),--once)
 
 check: setup ## lint and types
@@ -33,8 +33,11 @@ check: setup ## lint and types
 	$(BIN)/mypy
 
 test: check chromium $(NODE_MODULES)/.ready ## everything: lint, types, pytest, node
-	$(BIN)/python -m pytest
-	$(BIN)/node --test tests/userscript/*.test.js
+	@# What takes minutes of waiting runs beside the rest.
+	@$(BIN)/python -m pytest -m long > .long.log 2>&1 & long=$$!; \
+	$(BIN)/python -m pytest && $(BIN)/node --test tests/userscript/*.test.js; status=$$?; \
+	if test $$status != 0; then kill $$long 2>/dev/null; exit $$status; fi; \
+	wait $$long; status=$$?; cat .long.log; exit $$status
 
 bench: setup ## measure the hub against the floor
 	$(BIN)/python -m benchmarks.relay
@@ -50,11 +53,11 @@ $(NODE_MODULES)/.ready: userscript/package-lock.json | $(VENV)/.ready
 	$(BIN)/npm ci --prefix userscript
 	@touch $@
 
-chromium: ## make sure that the browser tests have a browser (as root on Debian: install it)
+chromium: ## make sure that there is a browser (as root on Debian: install it)
 	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit; done; \
 	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
 	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
-	|| echo "There is no Chromium, so the browser tests will be skipped: install Chromium with your system's package manager."
+	|| echo "There is no Chromium here: install it with your system's package manager. Until then browser tests are skipped."
 
 dist: setup ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --outdir dist

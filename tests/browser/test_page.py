@@ -92,6 +92,12 @@ class Tab:
         self.take(prompt, **task)
         return await self.ended(task.get("job", "j-1"), since=before)
 
+    async def obeyed(self) -> None:
+        """Wait until the orders so far have been carried out."""
+        before = len(self.said)
+        self.order(look=True)
+        await self.hears(lambda m: m["t"] == "site", since=before)
+
     # --- what it says
 
     def of(self, job: str = "j-1") -> list[Message]:
@@ -564,9 +570,26 @@ async def test_the_address_may_have_chosen_the_model(blank: Tab):
     assert await blank.page.evaluate("self.clicks") == 1, "the picker was opened for nothing"
 
 
+async def test_the_address_may_need_a_moment_to_choose_the_model(blank: Tab):
+    name = blank.arena.models[900].name
+    await blank.page.add_init_script("""
+        addEventListener("click", () => { self.clicks = (self.clicks ?? 0) + 1; }, true);
+        addEventListener("DOMContentLoaded", () => {
+          const picker = document.querySelector("[data-part=picker]");
+          const name = picker.textContent;
+          picker.textContent = "Loading";
+          setTimeout(() => { picker.textContent = name; }, 500);
+        });
+    """)
+    await blank.open(f"/text/direct?model_a={name}")
+    await blank.answered("hello", model=name)
+    assert blank.arena.latest.model == name
+    assert await blank.page.evaluate("self.clicks") == 1, "the picker was opened for nothing"
+
+
 async def test_a_model_that_the_page_does_not_have(tab: Tab):
     await refused(tab, "model_not_found", "hello", model="no-such-model")
-    assert await tab.page.locator(SELECTORS["option"]).count() == 0
+    await expect(tab.page.locator(SELECTORS["picker_filter"])).to_have_count(0)
     await tab.answered("and now", job="j-2")
     assert tab.of("j-2")[-1]["t"] == "end"
 
@@ -597,6 +620,19 @@ async def test_a_page_with_an_outdated_catalogue_is_loaded_anew(tab: Tab):
     said = await tab.answered("second", job="j-2", navigated=True)
     assert said[-1]["t"] == "end"
     assert tab.arena.latest.model == QUICK
+
+
+async def test_a_chat_on_the_same_address_is_not_taken_for_a_new_one(blank: Tab):
+    await blank.page.add_init_script("""
+        const push = history.pushState.bind(history);
+        history.pushState = (state, title, url) => url.startsWith("/c/") || push(state, title, url);
+    """)
+    await blank.open()
+    await blank.answered("first")
+    await blank.shows()
+    assert blank.page.url.endswith("/text/direct")
+    said = await blank.answered("second", job="j-2")
+    assert [m["t"] for m in said] == ["navigate"]
 
 
 async def test_a_navigation_that_leads_nowhere_new_is_a_changed_site(tab: Tab):
@@ -705,13 +741,16 @@ async def test_a_person_whose_answer_is_running_comes_first(tab: Tab):
     assert tab.of("j-2")[-1]["t"] == "end"
 
 
-async def test_a_person_may_stop_the_answer(tab: Tab):
-    tab.take("[[stall pieces=3]]")
-    await tab.says("piece")
-    await tab.page.click(SELECTORS["stop"])
-    await tab.arena.aborted()
-    said = await tab.ended()
-    assert text_of(said) == "word word word " == await tab.shows()
+@pytest.mark.parametrize("reader_cancel", [False, True])
+async def test_a_person_may_stop_the_answer(reader_cancel: bool, blank: Tab):
+    blank.arena.reader_cancel = reader_cancel
+    await blank.open()
+    blank.take("[[stall pieces=3]]")
+    await blank.says("piece")
+    await blank.page.click(SELECTORS["stop"])
+    await blank.arena.aborted()
+    said = await blank.ended()
+    assert text_of(said) == "word word word " == await blank.shows()
     assert said[-1] == {"t": "end", "job": "j-1", "finish_reason": "length", "truncated": True}
 
 
@@ -762,6 +801,37 @@ async def test_a_cancel_before_the_press_leaves_nothing(tab: Tab):
     await tab.answered("another", job="j-2")
     assert [p.text for p in tab.arena.requests] == ["another"]
     assert tab.kinds() == ["waiting"]
+
+
+async def test_a_cancel_while_the_page_is_coming_leaves_nothing(blank: Tab):
+    blank.arena.script_delay_s = 0.5
+    await blank.page.goto(blank.arena.url + "/text/direct", wait_until="commit")
+    blank.take("hello", model=blank.arena.models[900].name)
+    blank.order(cancel="j-1")
+    await blank.answered("another", job="j-2")
+    await blank.answered("and another", job="j-3")
+    assert [p.text for p in blank.arena.requests] == ["another", "and another"]
+    assert blank.kinds() == []
+
+
+async def test_a_cancel_between_the_press_and_the_request(blank: Tab):
+    await blank.page.add_init_script("""
+        const digest = crypto.subtle.digest.bind(crypto.subtle);
+        const slowly = new Promise((go) => { self.go = go; });
+        crypto.subtle.digest = (...given) => slowly.then(() => digest(...given));
+    """)
+    await blank.open()
+    blank.take("first [[stall]]")
+    await blank.page.locator(SELECTORS["stop"]).wait_for()
+    blank.order(cancel="j-1")
+    blank.take("second", job="j-2")
+    await blank.obeyed()
+    assert blank.arena.requests == []
+    await blank.page.evaluate("self.go()")
+    await blank.arena.aborted("first")
+    assert (await blank.ended("j-2"))[-1]["t"] == "end"
+    assert blank.kinds() == []
+    assert [p.text for p in blank.arena.requests] == ["first [[stall]]", "second"]
 
 
 async def test_a_cancel_of_something_else_is_nothing(tab: Tab):
@@ -971,14 +1041,17 @@ async def test_a_request_with_the_prompt_elsewhere_is_a_changed_site(tab: Tab):
 
 
 async def test_a_page_that_wakes_late_gets_its_prompt_all_the_same(blank: Tab):
-    blank.arena.script_delay_s = 0.6
+    blank.arena.script_delay_s = 2.8
     await blank.page.goto(blank.arena.url + "/text/direct", wait_until="commit")
     said = await blank.answered("early bird")
     assert text_of(said) == blank.arena.answer_to("early bird")
     assert len(blank.arena.requests) == 1
 
 
-async def test_a_page_that_hears_nothing_at_first_gets_its_prompt_all_the_same(blank: Tab):
+@pytest.mark.parametrize("number", [0, 900])
+async def test_a_page_that_hears_nothing_at_first_gets_its_prompt_all_the_same(
+    number: int, blank: Tab
+):
     """As a page that was made on the server, until its scripts have taken it over."""
     await blank.page.add_init_script("""
         const deaf = (event) => { if (!self.awake) event.stopImmediatePropagation(); };
@@ -986,16 +1059,23 @@ async def test_a_page_that_hears_nothing_at_first_gets_its_prompt_all_the_same(b
         addEventListener("load", () => setTimeout(() => { self.awake = true; }, 1500));
     """)
     await blank.open()
-    name = blank.arena.models[900].name
+    name = blank.arena.models[number].name
     await blank.answered("early bird", model=name)
     assert [(p.text, p.model) for p in blank.arena.requests] == [("early bird", name)]
 
 
-async def test_a_page_that_puts_the_prompt_away_once_gets_it_again(tab: Tab):
+async def test_a_page_that_puts_the_prompt_away_gets_it_again(tab: Tab):
     await tab.page.evaluate("""() => {
         const composer = document.querySelector("textarea");
-        const away = () => { composer.value = ""; composer.dispatchEvent(new Event("input", { bubbles: true })); };
-        composer.addEventListener("input", () => setTimeout(away, 0), { once: true });
+        const { set } = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value");
+        let times = 3;
+        const away = () => {
+          set.call(composer, "");
+          composer.dispatchEvent(new Event("input", { bubbles: true }));
+        };
+        composer.addEventListener("input", () => {
+          if (composer.value !== "" && times-- > 0) setTimeout(away, 0);
+        });
     }""")
     await tab.answered("hello")
     assert [p.text for p in tab.arena.requests] == ["hello"]
@@ -1041,6 +1121,19 @@ async def test_a_listener_that_never_answers_does_not_hold_the_page(tab: Tab):
     said = await tab.answered("[[many pieces=500 per_second=1000]]")
     assert said[-1]["t"] == "end"
     assert await tab.shows() == "".join(f"{number} " for number in range(500))
+
+
+async def test_a_listener_in_trouble_is_not_the_pages(blank: Tab):
+    await blank.page.add_init_script("""
+        self.hearHere = () => new Promise((resolve) => { self.order = resolve; });
+        self.tellHere = () => { throw new Error("no") };
+    """)
+    door = json.dumps({"hear": "hearHere", "tell": "tellHere", "profile": PROFILE})
+    await blank.page.add_init_script(f"globalThis.__lmarena_tab__ = {door};\n{BUNDLE}")
+    await blank.open(ready=False)
+    order = json.dumps({"take": task_of("hello", "j", QUICK)})
+    await blank.page.evaluate("(text) => self.order(text)", order)
+    assert await blank.shows() == blank.arena.answer_to("hello")
 
 
 async def test_a_stream_of_500_pieces_a_second_is_kept_up_with(tab: Tab):

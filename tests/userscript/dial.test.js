@@ -152,6 +152,15 @@ describe("a hub somewhere else", () => {
     await connected(open(t, Sockets, { dial, clock }), "socket");
   });
 
+  test("where nothing can be remembered, a page that forbids the socket is still polled", async (t) => {
+    const Sockets = forbidden();
+    const tab = open(t, Sockets, { dial: { memory: { get: () => undefined, set: () => {} } } });
+    await connected(tab, "poll");
+    tab.session.knock();
+    await eventually(() => tab.session.unacked === 0);
+    assert.deepEqual([Sockets.made, tab.session.welcomes.length], [1, 1]);
+  });
+
   test("what is remembered is of one hub alone, and nonsense is nothing", async (t) => {
     const Sockets = counted(WebSocket);
     for (const value of ["never", null, -5, NaN, {}]) {

@@ -263,7 +263,7 @@ describe("a link that is dead without a word", () => {
     const pace = { ...QUICK_SOCKET, silence_margin_s: 0.2 };
     const { hub, tab } = await connectedScene(t, "socket", { settings, pace });
     hub.signal("SIGSTOP");
-    await eventually(() => !tab.session.connected);
+    await eventually(() => tab.states.some(({ reason }) => reason === "the hub fell silent"));
     hub.signal("SIGCONT");
     await connected(tab, "socket");
   });

@@ -493,6 +493,10 @@ describe("the state", () => {
       change();
       assert.ok(rig.changes > before, change.toString());
     }
+    const before = rig.changes;
+    rig.session.setState("attention");
+    rig.session.offer([{ id: "x" }]);
+    assert.equal(rig.changes, before, "nothing has changed");
   });
 });
 

@@ -317,9 +317,11 @@ describe("everything else", () => {
     const { fetch: loose } = fake;
     loose("a");
     fake.fetch.call(self, "b", { method: "POST" }, 3);
+    fake.fetch.call(self, PATH, { method: "POST" });
     assert.deepEqual(seen, [
       [undefined, ["a"]],
       [self, ["b", { method: "POST" }, 3]],
+      [self, [PATH, { method: "POST" }]],
     ]);
     assert.deepEqual([fake.fetch.name, fake.fetch.length], ["fetch", 1]);
   });
@@ -345,6 +347,25 @@ describe("everything else", () => {
     const asked = window.fetch(`http://127.0.0.1:1${PATH}`, { method: "POST", body: bodyOf("x") });
     await assert.rejects(asked);
     assert.deepEqual([strangers, tap.isBusy], [["sent", "sent"], false]);
+  });
+
+  test("is not even looked into while no job waits", () => {
+    const fake = { ...window, fetch: () => new Promise(() => {}) };
+    new Tap({ window: fake, profile, heard: () => {} });
+    const request = new Request(PATH_URL(), { method: "POST", body: bodyOf("mine") });
+    const { body } = request;
+    fake.fetch(request);
+    // A clone would have put another stream in its place.
+    assert.equal(request.body, body);
+  });
+
+  test("lets a person's connection end, though it was not known at once whose it was", async () => {
+    tap.expect("hello", listener().reader);
+    const request = new Request(PATH_URL(), { method: "POST", body: bodyOf("held mine") });
+    const response = await window.fetch(request);
+    const closed = once(held[0], "close");
+    await response.body.cancel();
+    await closed;
   });
 
   test("a Request of a person's is left as it was while a job waits", async () => {

@@ -1533,7 +1533,7 @@ var Page = class {
   #chat;
   /** @type {Job | null} */
   #job = null;
-  /** The winding up of an earlier job, which the next one waits for. @type {Promise<unknown>} */
+  /** The winding up of earlier jobs, which the next one waits for. @type {Promise<unknown>} */
   #wound = Promise.resolve();
   /** The page's document is there, and most of its scripts have run. */
   #wake;
@@ -1576,7 +1576,7 @@ var Page = class {
     if (job?.id !== id) return;
     this.#job = null;
     job.controller.abort(new Stopped());
-    if (job.phase === "pressed" || job.phase === "started") this.#wound = this.#stop(job);
+    if (job.phase === "pressed" || job.phase === "started") this.#windUp(this.#stop(job));
     else this.#withdraw(job);
   }
   setProfile(profile) {
@@ -1743,6 +1743,10 @@ var Page = class {
     if (ATTENTION.includes(message.code)) this.#watch.refused(message);
     this.#tell({ ...message, job: job.id });
   }
+  /** @param {Promise<void>} work */
+  #windUp(work) {
+    this.#wound = Promise.allSettled([this.#wound, work]);
+  }
   /** Read along no more. @param {Job} job */
   #letGo({ expectation }) {
     if (!expectation) return;
@@ -1752,7 +1756,7 @@ var Page = class {
   /** Take back what was done for it in the page. @param {Job} job */
   #withdraw(job) {
     this.#letGo(job);
-    this.#wound = this.#chat.withdraw(job);
+    this.#windUp(this.#chat.withdraw(job));
   }
   /**
    * Press the page's stop, as soon as it is there, and let go of our branch: the connection ends with both.

@@ -92,11 +92,16 @@ export class Dial {
   /** How the link before this one ended. @type {Ended | null} */
   #last = null;
   #failures = 0;
+  /** So many sockets in a row did not open, and how the last of them ended. */
   #socketFailures = 0;
+  /** @type {Ended | null} */
+  #socketFailure = null;
   #isPreferred = false;
   #isOpening = false;
   /** While polling: when the socket is tried again. */
   #socketTimer;
+  /** The same as is remembered, in case that nothing is. */
+  #asideUntil = 0;
   /** While waiting: ends it. @type {(() => void) | null} */
   #wake = null;
   /** @type {number | null} */
@@ -185,6 +190,7 @@ export class Dial {
   /** Another hub or another token is to be used: begin anew, even after a final end. */
   restart() {
     this.#notBefore = 0;
+    this.#asideUntil = 0;
     this.#socketFailures = 0;
     this.#isPreferred = false;
     this.#session.forget("another hub is to be used");
@@ -243,7 +249,7 @@ export class Dial {
     this.#link = null;
     this.#last = end;
     if (end.cause === "left" || (end.code !== undefined && isFinal(end.code))) this.#retire(end);
-    else if (this.#isWanted) await this.#comeBack(hub, end, transport, this.#clock.now() - began);
+    else if (this.#isWanted) await this.#comeBack(end, transport, this.#clock.now() - began);
   }
 
   /** @param {Ended} end */
@@ -254,11 +260,11 @@ export class Dial {
     this.#onChange();
   }
 
-  /** @param {Hub} hub @param {Ended} end @param {"socket" | "poll" | undefined} transport @param {number} lasted ms */
-  async #comeBack(hub, end, transport, lasted) {
+  /** @param {Ended} end @param {"socket" | "poll" | undefined} transport @param {number} lasted ms */
+  async #comeBack(end, transport, lasted) {
     if (ENDS_SESSION.includes(end.code)) this.#session.forget(end.reason);
     if (end.welcomed && lasted >= this.#pace.steady_s * 1000) this.#failures = 0;
-    if (transport === "socket") this.#countSocketFailure(hub, end);
+    if (transport === "socket") this.#countSocketFailure(end);
     else if (end.cause === "unreachable") this.#socketFailures = 0; // Nothing answers: polling is no better.
     if (end.cause === "dropped" || (FORBIDDEN.includes(end.cause) && this.#poll !== null)) return;
     const asked_s = this.#askedPause(end);
@@ -320,7 +326,7 @@ export class Dial {
   async #isSocketsTurn(hub) {
     if (this.#socket === null) return false;
     if (this.#poll === null || this.#socket.isOpen) return true;
-    if (this.#socketFailures >= this.#pace.socket_failures || this.#forbiddenFor(hub) > 0) return false;
+    if (this.#isHopeless || this.#forbiddenFor(hub) > 0) return false;
     return this.#mayAsk(hub) || this.#isGranted();
   }
 
@@ -343,7 +349,7 @@ export class Dial {
   async #carryByPolling(hub) {
     const end = await this.#poll.carry(this.#session, () => {
       // The hub is there, so it is the socket that does not get through.
-      if (this.#socketFailures >= this.#pace.socket_failures) this.#setAside(hub, this.#pace.refused_s);
+      if (this.#isHopeless) this.#setAside(hub, this.#socketFailure);
       this.#planSocket(hub);
       this.#welcomed();
     });
@@ -373,41 +379,44 @@ export class Dial {
       this.#poll.drop("the socket opens again");
       return;
     }
-    this.#setAside(hub, this.#asideFor(failure));
+    this.#setAside(hub, failure);
     this.#planSocket(hub);
     this.#onChange();
   }
 
-  /** @param {Hub} hub @param {Ended} end */
-  #countSocketFailure(hub, end) {
+  /** @param {Ended} end */
+  #countSocketFailure(end) {
     if (end.welcomed) this.#socketFailures = 0;
-    else if (FORBIDDEN.includes(end.cause)) this.#setAside(hub, this.#asideFor(end));
-    else if (end.cause !== "closed" && end.cause !== "dropped") this.#socketFailures += 1;
+    else if (end.cause !== "closed" && end.cause !== "dropped") {
+      this.#socketFailures += FORBIDDEN.includes(end.cause) ? this.#pace.socket_failures : 1;
+      this.#socketFailure = end;
+    }
   }
 
-  /** @param {Ended} end */
-  #asideFor({ cause }) {
-    return FORBIDDEN.includes(cause) ? this.#pace.forbidden_s : this.#pace.refused_s;
+  get #isHopeless() {
+    return this.#socketFailures >= this.#pace.socket_failures;
   }
 
   // --- what is remembered
 
-  /** Do not try the socket for so long. @param {Hub} hub @param {number} seconds */
-  #setAside(hub, seconds) {
-    this.#socketFailures = 0;
+  /** Do not try the socket for a while. @param {Hub} hub @param {Ended | null} failure how it ended */
+  #setAside(hub, failure) {
+    const { forbidden_s, refused_s } = this.#pace;
+    const seconds = FORBIDDEN.includes(failure?.cause) ? forbidden_s : refused_s;
     this.#isPreferred = false;
     this.#remember(hub, this.#clock.now() + seconds * 1000);
   }
 
   /** @param {Hub} hub @returns {number} ms for which the socket is not to be tried */
   #forbiddenFor(hub) {
-    const until = this.#memory.get(`socket_again_at ${hub.http}`);
-    if (typeof until !== "number") return 0;
+    const kept = this.#memory.get(`socket_again_at ${hub.http}`);
+    const until = max(this.#asideUntil, typeof kept === "number" && kept > 0 ? kept : 0);
     return min(max(0, until - this.#clock.now()), this.#pace.forbidden_s * 1000);
   }
 
   /** @param {Hub} hub @param {number} until the clock's ms */
   #remember(hub, until) {
+    this.#asideUntil = until;
     this.#memory.set(`socket_again_at ${hub.http}`, until);
   }
 }

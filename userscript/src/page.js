@@ -111,7 +111,7 @@ class Page {
   #chat;
   /** @type {Job | null} */
   #job = null;
-  /** The winding up of an earlier job, which the next one waits for. @type {Promise<unknown>} */
+  /** The winding up of earlier jobs, which the next one waits for. @type {Promise<unknown>} */
   #wound = Promise.resolve();
   /** The page's document is there, and most of its scripts have run. */
   #wake;
@@ -158,7 +158,7 @@ class Page {
     if (job?.id !== id) return;
     this.#job = null;
     job.controller.abort(new Stopped());
-    if (job.phase === "pressed" || job.phase === "started") this.#wound = this.#stop(job);
+    if (job.phase === "pressed" || job.phase === "started") this.#windUp(this.#stop(job));
     else this.#withdraw(job);
   }
 
@@ -350,6 +350,11 @@ class Page {
     this.#tell({ ...message, job: job.id });
   }
 
+  /** @param {Promise<void>} work */
+  #windUp(work) {
+    this.#wound = Promise.allSettled([this.#wound, work]);
+  }
+
   /** Read along no more. @param {Job} job */
   #letGo({ expectation }) {
     if (!expectation) return;
@@ -360,7 +365,7 @@ class Page {
   /** Take back what was done for it in the page. @param {Job} job */
   #withdraw(job) {
     this.#letGo(job);
-    this.#wound = this.#chat.withdraw(job);
+    this.#windUp(this.#chat.withdraw(job));
   }
 
   /**
