@@ -95,6 +95,7 @@ class BrowserEngine:
         self._wanted = setup.tabs
         self.tabs: list[Tab] = []
         """Those that are open, and those that are to be closed."""
+        self._paces: list[Pace] = []
         self._opened = 0
         self._waiting = 0
         self._setbacks = 0
@@ -231,7 +232,7 @@ class BrowserEngine:
         else:
             advice = "see to it in the browser's window; it goes on by itself then"
             self._spawn(_shown(tab.page))
-        log.warning(f"a tab needs you: {todo}", tab=tab.number, said=reason, advice=advice)
+        log.warning("a tab needs you", tab=tab.number, why=todo, said=reason, advice=advice)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -266,7 +267,9 @@ class BrowserEngine:
             return Condition(slots)
         if pauses:
             until = asyncio.get_running_loop().time() + min(pauses)
-            return Condition(0, "cooling", "pausing between prompts", until)
+            is_full = self._day.sends(time()) >= self._site.limits.daily
+            why = "today's prompts are used up" if is_full else "pausing between prompts"
+            return Condition(0, "cooling", why, until)
         codes = [tab.attention for tab in self.tabs]
         if codes and all(codes):
             return Condition(0, "attention", _TO_DO.get(codes[0] or "", codes[0]))
@@ -330,13 +333,21 @@ class BrowserEngine:
             context = self._chromium.context or await self._chromium.open()
             page = await self._page(context)
             self._opened += 1
-            pace = Pace(self._site.limits, self._day)
-            tab = Tab(self._opened, page, self._site, pace, self, self._pace.word_s)
+            tab = Tab(self._opened, page, self._site, self._spare_pace(), self, self._pace.word_s)
             await tab.equip(self._script)
             # A profile may have come meanwhile.
             tab.use(self._site)
             self.tabs.append(tab)
             self._changed()
+
+    def _spare_pace(self) -> Pace:
+        """That of a tab which is gone: a tab that comes in its place owes the site the same pause."""
+        in_use = {tab.pace for tab in self.tabs if not tab.retiring}
+        for pace in self._paces:
+            if pace not in in_use:
+                return pace
+        self._paces.append(Pace(self._site.limits, self._day))
+        return self._paces[-1]
 
     async def _page(self, context: BrowserContext) -> Page:
         """A new page, or the one that the browser came with."""
@@ -349,6 +360,7 @@ class BrowserEngine:
         except PlaywrightError:
             # It is said to be there, and does nothing: another one, then.
             await self._chromium.close()
+            self._browser_closed()
             raise
 
     async def _close_others(self) -> None:

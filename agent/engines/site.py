@@ -42,9 +42,10 @@ class Site:
         """
         read = msgspec.convert(profile, _Profile)
         if arena is None:
-            if not read.hosts:
-                raise ValueError("a profile without hosts")
-            arena = f"https://{read.hosts[0]}"
+            first = next((host for host in read.hosts if not host.startswith("*.")), None)
+            if first is None:
+                raise ValueError("a profile without a host")
+            arena = f"https://{first}"
         host = urlsplit(arena).hostname or ""
         hosts = read.hosts if _is_among(host, read.hosts) else [*read.hosts, host]
         home = arena.rstrip("/") + read.new_chat.path

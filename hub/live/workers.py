@@ -6,7 +6,7 @@ the session over, and the older one's late cleanup touches nothing.
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
@@ -133,6 +133,8 @@ class Worker:
         self._gone_timer: Timer | None = None
         self._heartbeat: Timer | None = None
         self._cooling: dict[str, float] = {}
+        self._rests: dict[str | None, Timer] = {}
+        """By the model that rests; None is the whole worker."""
         self._pinged = False
         self.session = secrets.token_hex(16)
         self.connection = ""
@@ -156,6 +158,7 @@ class Worker:
 
     def introduce(self, hello: Hello) -> None:
         """What a hello says of the worker; a resume may have changed it."""
+        self._wake(None)
         self.name = hello.name or hello.worker
         self.kind = hello.kind
         self.version = hello.version
@@ -339,26 +342,37 @@ class Worker:
         self.state, self.state_reason = state, reason
         self.cooling_until = FOREVER if until is None else monotonic() + until
         if state == "cooling" and until is not None:
-            self._loop.call_later(until, self._warm_up)
+            self._rest(None, self.cooling_until, lambda: self.change("ready"))
+        else:
+            self._wake(None)
         if state == "ready":
             self._desk.returned(self)
         else:
             self._desk.barred()
 
-    def _warm_up(self) -> None:
-        if self.state == "cooling" and self.cooling_until <= monotonic():
-            self.change("ready")
-
     def cool_model(self, model: str, seconds: float) -> None:
         """The site limits this worker for one model."""
-        self._cooling[model] = monotonic() + seconds
-        self._loop.call_later(seconds, self._cooled, model)
+        until = self._cooling[model] = monotonic() + seconds
+        self._rest(model, until, lambda: self._cooled(model))
         self._desk.barred()
 
     def _cooled(self, model: str) -> None:
-        if self._cooling.get(model, FOREVER) <= monotonic():
-            del self._cooling[model]
-            self._desk.returned(self)
+        del self._cooling[model]
+        self._desk.returned(self)
+
+    def _rest(self, model: str | None, until: float, over: Callable[[], None]) -> None:
+        """Call `over` at a time, unless this rest is forgotten before. A loop's own timers may ring early."""
+        self._wake(model)
+
+        def passed(now: float) -> None:
+            del self._rests[model]
+            over()
+
+        self._rests[model] = Timer(self._loop, lambda: until, passed)
+
+    def _wake(self, model: str | None) -> None:
+        if (timer := self._rests.pop(model, None)) is not None:
+            timer.stop()
 
     # --- links
 
@@ -403,6 +417,8 @@ class Worker:
         self.over = True
         self.ended_by = code
         self._stop_timers()
+        for model in list(self._rests):
+            self._wake(model)
         self._desk.left(self)
         link, self.link = self.link, None
         if link is not None:

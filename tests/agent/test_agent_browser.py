@@ -397,7 +397,7 @@ async def test_the_days_ceiling_counts_for_all_tabs_and_lasts(arena, tmp_path):
         await engine.ask("second").answered()
         assert isinstance(await engine.ask("third").failed(), EngineBusy)
     async with browsing(tmp_path, arena, daily=2, pace=quick, is_ready=False) as engine:
-        await eventually(lambda: engine.listener.condition.reason == "pausing between prompts")
+        await eventually(lambda: engine.listener.condition.reason == "today's prompts are used up")
         assert isinstance(await engine.ask("fourth").failed(), EngineBusy)
     assert len(arena.requests) == 2
 
@@ -426,6 +426,10 @@ async def test_after_too_many_a_tab_rests(arena, tmp_path):
         assert condition.until is not None
         left_s = condition.until - asyncio.get_running_loop().time()
         assert left_s == pytest.approx(1200, abs=10)
+        # The tab that takes its place rests as well.
+        await crash(engine.page)
+        await eventually(lambda: [tab.is_fit for tab in engine.tabs if tab.number == 2] == [True])
+        assert engine.listener.condition.reason == "pausing between prompts"
 
 
 # --- what is lost is replaced ------------------------------------------------------------------------
@@ -524,18 +528,20 @@ async def test_a_tab_comes_to_the_front_when_it_needs_its_human_and_not_for_a_jo
         await first.page.evaluate("document.title = 'Just a moment...'")
         await engine.until_ready(1)
         async with asyncio.timeout(PATIENCE_S):
-            while not await is_in_front(first.page):
+            while not await is_in_front(first.page):  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.05)
         assert not await is_in_front(last.page)
 
 
 @on_linux
 async def test_a_driver_that_dies_is_no_end_either(arena, tmp_path):
-    async with browsing(tmp_path, arena) as engine:
+    async with browsing(tmp_path, arena, tabs=2) as engine:
+        asked = engine.ask("busy [[stall]]")
+        await eventually(asked.says(Text))
         [driver] = [pid for pid in descendants(os.getpid()) if "run-driver" in command_of(pid)]
         os.kill(driver, signal.SIGKILL)
-        await eventually(lambda: [tab.number for tab in engine.tabs if not tab.gone] == [2])
-        await engine.until_ready()
+        assert (await asked.failed()).code == "upstream_error"
+        await engine.until_ready(2)
         await engine.ask("again").answered()
 
 
@@ -963,6 +969,16 @@ async def test_a_browser_that_is_not_there_is_named(tmp_path):
         code, said = await ended(process)
         assert (code, "there is no such program" in said) == (1, True), said
         assert "Traceback" not in said
+
+
+async def test_without_the_extra_it_says_how_to_get_it(tmp_path):
+    (tmp_path / "playwright").mkdir()
+    missing = "raise ModuleNotFoundError('No module named playwright', name='playwright')\n"
+    (tmp_path / "playwright" / "__init__.py").write_text(missing)
+    environ = {"PYTHONPATH": str(tmp_path), "LMARENA_BROWSER": "any"}
+    async with started(tmp_path, *AUTOMATIC, **environ) as process:
+        code, said = await ended(process)
+        assert (code, "pip install 'lmarena-bridge[browser]'" in said) == (1, True), said
 
 
 @on_linux

@@ -574,11 +574,13 @@ async def test_the_address_may_need_a_moment_to_choose_the_model(blank: Tab):
     name = blank.arena.models[900].name
     await blank.page.add_init_script("""
         addEventListener("click", () => { self.clicks = (self.clicks ?? 0) + 1; }, true);
+        const { get, set } = Object.getOwnPropertyDescriptor(Node.prototype, "textContent");
         addEventListener("DOMContentLoaded", () => {
           const picker = document.querySelector("[data-part=picker]");
           const name = picker.textContent;
-          picker.textContent = "Loading";
-          setTimeout(() => { picker.textContent = name; }, 500);
+          set.call(picker, "Loading");
+          setTimeout(() => set.call(picker, name), 500);
+          Object.defineProperty(picker, "textContent", { get, set() {} });
         });
     """)
     await blank.open(f"/text/direct?model_a={name}")
@@ -622,17 +624,30 @@ async def test_a_page_with_an_outdated_catalogue_is_loaded_anew(tab: Tab):
     assert tab.arena.latest.model == QUICK
 
 
-async def test_a_chat_on_the_same_address_is_not_taken_for_a_new_one(blank: Tab):
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_a_chat_on_the_same_address_is_not_taken_for_a_new_one(by_hand: bool, blank: Tab):
     await blank.page.add_init_script("""
         const push = history.pushState.bind(history);
         history.pushState = (state, title, url) => url.startsWith("/c/") || push(state, title, url);
     """)
     await blank.open()
-    await blank.answered("first")
+    if by_hand:
+        await blank.composer.fill("first")
+        await blank.send.click()
+    else:
+        await blank.answered("first")
     await blank.shows()
     assert blank.page.url.endswith("/text/direct")
     said = await blank.answered("second", job="j-2")
     assert [m["t"] for m in said] == ["navigate"]
+
+
+async def test_a_page_of_the_site_that_is_no_chat(blank: Tab):
+    await blank.open("/practice/blank")
+    said = await blank.answered("hello")
+    url = f"{blank.arena.url}/text/direct?model_a={QUICK}"
+    assert said == [{"t": "navigate", "job": "j-1", "url": url}]
+    assert [m["t"] for m in blank.said] == ["site", "navigate"]
 
 
 async def test_a_navigation_that_leads_nowhere_new_is_a_changed_site(tab: Tab):
@@ -702,6 +717,25 @@ async def test_a_person_who_sends_something_else_instead(tab: Tab):
     assert tab.kinds() == ["waiting", "fail"]
 
 
+async def test_a_person_who_chooses_another_model_for_it(tab: Tab):
+    name = tab.arena.models[900].name
+    tab.take("hello", mode="assist")
+    await tab.says("waiting")
+    await tab.page.click(SELECTORS["picker"])
+    await tab.page.fill(SELECTORS["picker_filter"], name)
+    await tab.page.dispatch_event(SELECTORS["option"], "click")
+    await expect(tab.page.locator(SELECTORS["picker"])).to_have_text(name)
+    await tab.send.click()
+    assert (await tab.ended())[-1] == {
+        "t": "fail",
+        "job": "j-1",
+        "code": "upstream_error",
+        "message": "another model was chosen in the tab",
+    }
+    assert await tab.shows() == tab.arena.answer_to("hello")
+    assert tab.kinds() == ["waiting", "started", "fail"]
+
+
 async def test_what_a_person_asks_is_not_read(tab: Tab):
     await tab.composer.fill("my own affair")
     await tab.send.click()
@@ -729,7 +763,34 @@ async def test_a_person_who_types_comes_first(tab: Tab):
     assert tab.of("j-2")[-1]["t"] == "end"
 
 
+async def test_a_person_who_types_into_our_prompt_comes_first(tab: Tab):
+    await tab.page.evaluate(
+        "document.querySelector('textarea').addEventListener('input', (e) => e.stopPropagation())"
+    )
+    tab.take("hello")
+    await expect(tab.composer).to_have_value("hello")
+    await tab.composer.press("x")
+    fail = (await tab.ended())[-1]
+    assert (fail["code"], fail["ran"]) == ("upstream_error", False)
+    await expect(tab.composer).to_have_value("")
+
+
+async def test_the_end_of_our_own_answer_is_nobodys(tab: Tab):
+    await tab.answered("first")
+    await tab.page.evaluate("""() => {
+        const stop = document.createElement("button");
+        stop.ariaLabel = "Stop";
+        stop.textContent = "x";
+        document.body.append(stop);
+        setTimeout(() => stop.remove(), 500);
+    }""")
+    await tab.answered("second", job="j-2")
+    assert tab.of("j-2")[-1]["t"] == "end"
+
+
 async def test_a_person_whose_answer_is_running_comes_first(tab: Tab):
+    await tab.answered("first", job="j-0")
+    await tab.page.click(SELECTORS["new_chat"])
     await tab.composer.fill("mine [[stall]]")
     await tab.send.click()
     await tab.arena.reached("mine")
@@ -825,13 +886,26 @@ async def test_a_cancel_between_the_press_and_the_request(blank: Tab):
     await blank.page.locator(SELECTORS["stop"]).wait_for()
     blank.order(cancel="j-1")
     blank.take("second", job="j-2")
+    blank.order(cancel="j-2")
+    blank.take("third", job="j-3")
     await blank.obeyed()
     assert blank.arena.requests == []
     await blank.page.evaluate("self.go()")
     await blank.arena.aborted("first")
-    assert (await blank.ended("j-2"))[-1]["t"] == "end"
-    assert blank.kinds() == []
-    assert [p.text for p in blank.arena.requests] == ["first [[stall]]", "second"]
+    assert (await blank.ended("j-3"))[-1]["t"] == "end"
+    assert blank.kinds("j-1") == blank.kinds("j-2") == []
+    assert [p.text for p in blank.arena.requests] == ["first [[stall]]", "third"]
+
+
+async def test_a_cancel_with_attachments_in_the_page(tab: Tab):
+    url = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
+    image = {"type": "image_url", "image_url": {"url": url}}
+    tab.take([{"type": "text", "text": "first"}, image], mode="assist")
+    await tab.says("waiting")
+    tab.order(cancel="j-1")
+    said = await tab.answered("second", job="j-2")
+    # Only another document is certain not to have them any more.
+    assert [m["t"] for m in said] == ["navigate"]
 
 
 async def test_a_cancel_of_something_else_is_nothing(tab: Tab):
@@ -931,6 +1005,7 @@ async def test_a_refusal_without_a_sign_is_believed_until_its_human_says_otherwi
     await tab.feels("ready")
     await tab.answered("and now", job="j-3")
     assert tab.of("j-3")[-1]["t"] == "end"
+    assert len([m for m in tab.said if m["t"] == "models"]) == 1, "they have not changed"
 
 
 async def test_a_refusal_without_a_sign_is_over_when_a_person_gets_an_answer(tab: Tab):
@@ -1068,16 +1143,35 @@ async def test_a_page_that_puts_the_prompt_away_gets_it_again(tab: Tab):
     await tab.page.evaluate("""() => {
         const composer = document.querySelector("textarea");
         const { set } = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value");
-        let times = 3;
         const away = () => {
           set.call(composer, "");
           composer.dispatchEvent(new Event("input", { bubbles: true }));
         };
-        composer.addEventListener("input", () => {
-          if (composer.value !== "" && times-- > 0) setTimeout(away, 0);
-        });
+        composer.addEventListener("input", () => queueMicrotask(away), { once: true });
     }""")
     await tab.answered("hello")
+    assert [p.text for p in tab.arena.requests] == ["hello"]
+
+
+async def test_an_old_draft_is_never_sent(tab: Tab):
+    """Nor by a page that takes its time to hear of a change, and whose button was enabled for the draft."""
+    await tab.page.evaluate("""() => {
+        const composer = document.querySelector("textarea");
+        const { set } = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value");
+        const tell = () => composer.dispatchEvent(new Event("input", { bubbles: true }));
+        set.call(composer, "an old draft");
+        tell();
+        setInterval(() => { document.body.dataset.tick = performance.now(); }, 5);
+        let isLate = false;
+        addEventListener("input", (event) => {
+          if (isLate) return;
+          event.stopImmediatePropagation();
+          setTimeout(() => { isLate = true; tell(); isLate = false; }, 50);
+        }, true);
+    }""")
+    await expect(tab.send).to_be_enabled()
+    said = await tab.answered("hello")
+    assert said[-1]["t"] == "end"
     assert [p.text for p in tab.arena.requests] == ["hello"]
 
 

@@ -109,6 +109,15 @@ describe("a pace", () => {
     pace.adjust({ between_s: 30, longest_s: 60, daily: 1 });
     assert.equal(pace.state.gap_s, 30);
     assert.equal(pace.wait(NOON), 12 * HOUR);
+    pace.adjust({ between_s: 5, longest_s: 60, daily: 300 });
+    assert.equal(pace.state.gap_s, 5);
+  });
+
+  test("keeps a gap that has grown within new limits", () => {
+    const pace = new Pace({ between_s: 30, longest_s: 300, daily: 300 });
+    pace.limited(NOON);
+    pace.adjust({ between_s: 5, longest_s: 300, daily: 300 });
+    assert.equal(pace.state.gap_s, 60);
     pace.adjust({ between_s: 5, longest_s: 20, daily: 300 });
     assert.equal(pace.state.gap_s, 20);
   });

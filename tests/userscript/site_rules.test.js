@@ -51,7 +51,16 @@ describe("requests", () => {
   test("a prompt is where the profile says, or nowhere", () => {
     const at = (value) => memberAt(value, ["userMessage", "content"]);
     assert.equal(at({ userMessage: { content: "x" } }), "x");
-    for (const value of [null, undefined, 7, "x", {}, { userMessage: null }, { userMessage: "content" }, []]) {
+    for (const value of [
+      null,
+      undefined,
+      7,
+      "x",
+      {},
+      { userMessage: null },
+      { userMessage: "content" },
+      [],
+    ]) {
       assert.equal(at(value), undefined);
     }
     assert.equal(memberAt({}, ["constructor", "name"]), undefined);
@@ -146,7 +155,10 @@ describe("what a job puts into the page", () => {
   const body = (content, more = {}) => ({ messages: [{ role: "user", content, ...more }] });
   const image = (url) => ({ type: "image_url", image_url: { url } });
   const refuses = (value) =>
-    assert.throws(() => promptOf(value), (error) => error instanceof JobFailure && error.code === "unsupported");
+    assert.throws(
+      () => promptOf(value),
+      (error) => error instanceof JobFailure && error.code === "unsupported",
+    );
 
   test("a text", () => {
     assert.deepEqual(promptOf(body("a\nb")), { prompt: "a\nb", attachments: [] });
@@ -180,7 +192,12 @@ describe("what a job puts into the page", () => {
     null,
     {},
     { messages: [] },
-    { messages: [{ role: "user", content: "a" }, { role: "user", content: "b" }] },
+    {
+      messages: [
+        { role: "user", content: "a" },
+        { role: "user", content: "b" },
+      ],
+    },
     { messages: [{ role: "system", content: "a" }] },
     body(null),
     body(7),

@@ -658,11 +658,16 @@ var Dial = class {
   /** How the link before this one ended. @type {Ended | null} */
   #last = null;
   #failures = 0;
+  /** So many sockets in a row did not open, and how the last of them ended. */
   #socketFailures = 0;
+  /** @type {Ended | null} */
+  #socketFailure = null;
   #isPreferred = false;
   #isOpening = false;
   /** While polling: when the socket is tried again. */
   #socketTimer;
+  /** The same as is remembered, in case that nothing is. */
+  #asideUntil = 0;
   /** While waiting: ends it. @type {(() => void) | null} */
   #wake = null;
   /** @type {number | null} */
@@ -746,6 +751,7 @@ var Dial = class {
   /** Another hub or another token is to be used: begin anew, even after a final end. */
   restart() {
     this.#notBefore = 0;
+    this.#asideUntil = 0;
     this.#socketFailures = 0;
     this.#isPreferred = false;
     this.#session.forget("another hub is to be used");
@@ -797,7 +803,7 @@ var Dial = class {
     this.#link = null;
     this.#last = end2;
     if (end2.cause === "left" || end2.code !== void 0 && isFinal(end2.code)) this.#retire(end2);
-    else if (this.#isWanted) await this.#comeBack(hub, end2, transport, this.#clock.now() - began);
+    else if (this.#isWanted) await this.#comeBack(end2, transport, this.#clock.now() - began);
   }
   /** @param {Ended} end */
   #retire({ cause, reason }) {
@@ -805,11 +811,11 @@ var Dial = class {
     if (cause !== "left") this.#isWanted = false;
     this.#onChange();
   }
-  /** @param {Hub} hub @param {Ended} end @param {"socket" | "poll" | undefined} transport @param {number} lasted ms */
-  async #comeBack(hub, end2, transport, lasted) {
+  /** @param {Ended} end @param {"socket" | "poll" | undefined} transport @param {number} lasted ms */
+  async #comeBack(end2, transport, lasted) {
     if (ENDS_SESSION.includes(end2.code)) this.#session.forget(end2.reason);
     if (end2.welcomed && lasted >= this.#pace.steady_s * 1e3) this.#failures = 0;
-    if (transport === "socket") this.#countSocketFailure(hub, end2);
+    if (transport === "socket") this.#countSocketFailure(end2);
     else if (end2.cause === "unreachable") this.#socketFailures = 0;
     if (end2.cause === "dropped" || FORBIDDEN.includes(end2.cause) && this.#poll !== null) return;
     const asked_s = this.#askedPause(end2);
@@ -864,7 +870,7 @@ var Dial = class {
   async #isSocketsTurn(hub) {
     if (this.#socket === null) return false;
     if (this.#poll === null || this.#socket.isOpen) return true;
-    if (this.#socketFailures >= this.#pace.socket_failures || this.#forbiddenFor(hub) > 0) return false;
+    if (this.#isHopeless || this.#forbiddenFor(hub) > 0) return false;
     return this.#mayAsk(hub) || this.#isGranted();
   }
   /** Whether a socket may be tried although the browser might ask the person. @param {Hub} hub */
@@ -883,7 +889,7 @@ var Dial = class {
   /** @param {Hub} hub @returns {Promise<Ended>} */
   async #carryByPolling(hub) {
     const end2 = await this.#poll.carry(this.#session, () => {
-      if (this.#socketFailures >= this.#pace.socket_failures) this.#setAside(hub, this.#pace.refused_s);
+      if (this.#isHopeless) this.#setAside(hub, this.#socketFailure);
       this.#planSocket(hub);
       this.#welcomed();
     });
@@ -911,35 +917,38 @@ var Dial = class {
       this.#poll.drop("the socket opens again");
       return;
     }
-    this.#setAside(hub, this.#asideFor(failure2));
+    this.#setAside(hub, failure2);
     this.#planSocket(hub);
     this.#onChange();
   }
-  /** @param {Hub} hub @param {Ended} end */
-  #countSocketFailure(hub, end2) {
-    if (end2.welcomed) this.#socketFailures = 0;
-    else if (FORBIDDEN.includes(end2.cause)) this.#setAside(hub, this.#asideFor(end2));
-    else if (end2.cause !== "closed" && end2.cause !== "dropped") this.#socketFailures += 1;
-  }
   /** @param {Ended} end */
-  #asideFor({ cause }) {
-    return FORBIDDEN.includes(cause) ? this.#pace.forbidden_s : this.#pace.refused_s;
+  #countSocketFailure(end2) {
+    if (end2.welcomed) this.#socketFailures = 0;
+    else if (end2.cause !== "closed" && end2.cause !== "dropped") {
+      this.#socketFailures += FORBIDDEN.includes(end2.cause) ? this.#pace.socket_failures : 1;
+      this.#socketFailure = end2;
+    }
+  }
+  get #isHopeless() {
+    return this.#socketFailures >= this.#pace.socket_failures;
   }
   // --- what is remembered
-  /** Do not try the socket for so long. @param {Hub} hub @param {number} seconds */
-  #setAside(hub, seconds) {
-    this.#socketFailures = 0;
+  /** Do not try the socket for a while. @param {Hub} hub @param {Ended | null} failure how it ended */
+  #setAside(hub, failure2) {
+    const { forbidden_s, refused_s } = this.#pace;
+    const seconds = FORBIDDEN.includes(failure2?.cause) ? forbidden_s : refused_s;
     this.#isPreferred = false;
     this.#remember(hub, this.#clock.now() + seconds * 1e3);
   }
   /** @param {Hub} hub @returns {number} ms for which the socket is not to be tried */
   #forbiddenFor(hub) {
-    const until = this.#memory.get(`socket_again_at ${hub.http}`);
-    if (typeof until !== "number") return 0;
+    const kept2 = this.#memory.get(`socket_again_at ${hub.http}`);
+    const until = max2(this.#asideUntil, typeof kept2 === "number" && kept2 > 0 ? kept2 : 0);
     return min2(max2(0, until - this.#clock.now()), this.#pace.forbidden_s * 1e3);
   }
   /** @param {Hub} hub @param {number} until the clock's ms */
   #remember(hub, until) {
+    this.#asideUntil = until;
     this.#memory.set(`socket_again_at ${hub.http}`, until);
   }
 };
@@ -1250,7 +1259,11 @@ var Chat = class {
     this.#isFresh = false;
     this.#driver.attach(input, attachments);
   }
-  /** Whether the page takes the prompt and is ready to send it. @param {Way} way @param {number} patience ms */
+  /**
+   * Whether the page takes the prompt and is ready to send it.
+   * @param {Way} way
+   * @param {number} patience ms
+   */
   async #isTaken(way, patience) {
     const driver = this.#driver;
     let fills = 0;
@@ -1300,7 +1313,10 @@ var Driver = class {
   all(part) {
     return this.#find(this.#profile.selectors[part]).filter((element) => this.isVisible(element));
   }
-  /** The first that is visible; the send button is the composer's own, if that is in a form. @param {Part} part */
+  /**
+   * The first that is visible; the send button is the composer's own, if that is in a form.
+   * @param {Part} part
+   */
   one(part) {
     const found = this.all(part);
     if (part !== "send") return found[0] ?? null;
@@ -1325,7 +1341,10 @@ var Driver = class {
     const more = missing.length > 0 ? `; not on the page: ${missing.join(", ")}` : "";
     return new JobFailure("site_changed", `${what}${more}`);
   }
-  /** The first sign that the page needs its human. @returns {{code: string, title?: string, text?: string} | null} */
+  /**
+   * The first sign that the page needs its human.
+   * @returns {{code: string, title?: string, selector?: string, text?: string} | null}
+   */
   sign() {
     const { title } = this.#window.document;
     const isThere = (sign) => sign.title === void 0 ? this.#find(sign.selector).some(
@@ -1449,9 +1468,13 @@ var Driver = class {
     dispatchEvent(input, new Event2("change", { bubbles: true }));
   }
   // --- the picker ---------------------------------------------------------------------------------------
+  /** The name that the picker shows. @returns {string | undefined} */
+  get shownModel() {
+    return this.one("picker")?.textContent.trim();
+  }
   /** Whether the picker shows this model. @param {string} model */
   shows(model) {
-    return this.one("picker")?.textContent.trim() === model;
+    return this.shownModel === model;
   }
   /** Whether it shows options, or a filter that leaves none. */
   get isPickerOpen() {
@@ -1890,8 +1913,8 @@ var Tap = class {
   #expected = [];
   /**
    * Wraps `window.fetch` at once.
-   * @param {{window: any, profile: any, heard: (what: "sent" | "answered") => void}} options `heard` is told of
-   *   prompts that are not a job's: one leaves, one was answered with a stream
+   * @param {{window: any, profile: any, heard: (what: "sent" | "answered") => void}} options `heard` is told
+   *   of prompts that are not a job's: one leaves, one was answered with a stream
    */
   constructor({ window, profile: profile2, heard: heard2 }) {
     this.#window = window;
@@ -2221,6 +2244,7 @@ var Watch = class {
   #setTimeout;
   #clearTimeout;
   #models = "";
+  #names = /* @__PURE__ */ new Set();
   #state = "";
   /** @type {{code: string, message: string} | null} */
   #attention = null;
@@ -2252,6 +2276,10 @@ var Watch = class {
   get attention() {
     return this.#attention;
   }
+  /** Whether the page offers a model of this name. @param {string | undefined} name */
+  offers(name) {
+    return this.#names.has(name);
+  }
   /** The page's document is there. */
   begin() {
     this.#readModels();
@@ -2268,7 +2296,10 @@ var Watch = class {
     this.#readModels();
     this.look({ bareIsWrong: true });
   }
-  /** The site refused a job for a reason that only its human can take away. @param {{code: string, message: string}} why */
+  /**
+   * The site refused a job for a reason that only its human can take away.
+   * @param {{code: string, message: string}} why
+   */
   refused(why) {
     this.#isRefused = this.#driver.sign() === null;
     this.#attend(why);
@@ -2288,6 +2319,10 @@ var Watch = class {
     if (wait <= 0) this.look();
     else this.#timer ||= this.#setTimeout(() => this.look(), wait);
   }
+  /**
+   * Look for signs, now.
+   * @param {{bareIsWrong?: boolean}} [options] a new chat without a composer is not a page that still comes
+   */
   look({ bareIsWrong = false } = {}) {
     this.#clearTimeout(this.#timer);
     this.#timer = 0;
@@ -2330,6 +2365,7 @@ var Watch = class {
     const text = stringify4(models2);
     if (text === this.#models) return;
     this.#models = text;
+    this.#names = new Set(models2.map(({ id }) => id));
     this.#tell({ t: "models", models: models2 });
   }
   /** Only a new chat is known to have a catalogue. */
@@ -2565,7 +2601,12 @@ var Page = class {
     this.#chat.wasUsed();
     job.phase = "started";
     job.leave();
-    if (this.#job === job) this.#tell({ t: "started", job: job.id });
+    if (this.#job !== job) return;
+    this.#tell({ t: "started", job: job.id });
+    const { shownModel } = this.#driver;
+    if (shownModel !== job.model && this.#watch.offers(shownModel)) {
+      this.#fail(job, { code: "upstream_error", message: "another model was chosen in the tab" });
+    }
   }
   /** @param {Job} job @param {import("./site_rules.js").Answer} answer */
   #refused(job, answer) {
@@ -2601,7 +2642,10 @@ var Page = class {
     }
   }
   // --- the end of a job ---------------------------------------------------------------------------------
-  /** @param {Job} job @param {{code: string, message: string, retry_after_s?: number, ran?: false}} failure */
+  /**
+   * @param {Job} job
+   * @param {{code: string, message: string, retry_after_s?: number, ran?: false}} failure
+   */
   #fail(job, { code, message, retry_after_s, ran }) {
     const fail2 = { t: "fail", code, message };
     if (retry_after_s !== void 0) fail2.retry_after_s = retry_after_s;
@@ -2639,8 +2683,8 @@ var Page = class {
   async #stop(job) {
     await this.#within(PART_MS2, job.left);
     const { signal } = new Controller3();
-    const button = () => job.phase === "started" && this.#driver.one("stop");
-    const stop = await this.#driver.seen(button, job.phase === "started" ? PART_MS2 : 0, signal);
+    const patience = job.phase === "started" ? PART_MS2 : 0;
+    const stop = await this.#driver.seen(() => this.#driver.one("stop"), patience, signal);
     if (stop) this.#driver.click(stop);
     this.#letGo(job);
   }
@@ -4358,7 +4402,7 @@ var Pace = class {
   #state;
   /**
    * @param {Limits} limits
-   * @param {Partial<State> | null} [state] what `state` gave in an earlier life; whatever else it is, is ignored
+   * @param {Partial<State> | null} [state] what `state` gave in an earlier life; anything else is ignored
    */
   constructor(limits, state = null) {
     this.#limits = limits;
@@ -4386,8 +4430,9 @@ var Pace = class {
   }
   /** New limits, from the settings or a new profile; what was counted stays. @param {Limits} limits */
   adjust(limits) {
+    const { gap_s } = this.#state;
+    this.#state.gap_s = within(gap_s === this.#limits.between_s ? limits.between_s : gap_s, limits);
     this.#limits = limits;
-    this.#state.gap_s = within(this.#state.gap_s, limits);
   }
   /**
    * How long until the next send may happen.
@@ -5043,10 +5088,10 @@ var TabWorker = class {
       this.#doing.phase = phase;
       this.#onChange();
     }
-    if (message.t === "navigate") this.#leave(message);
-    else this.session.say(message);
     if (message.t === "fail" && message.code === "rate_limited") this.#limited(message);
     if (LAST_WORDS[message.t]) this.#over();
+    if (message.t === "navigate") this.#leave(message);
+    else this.session.say(message);
   }
   #sent() {
     this.#pace.sent(this.#clock.now());

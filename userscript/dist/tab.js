@@ -257,7 +257,11 @@ var Chat = class {
     this.#isFresh = false;
     this.#driver.attach(input, attachments);
   }
-  /** Whether the page takes the prompt and is ready to send it. @param {Way} way @param {number} patience ms */
+  /**
+   * Whether the page takes the prompt and is ready to send it.
+   * @param {Way} way
+   * @param {number} patience ms
+   */
   async #isTaken(way, patience) {
     const driver = this.#driver;
     let fills = 0;
@@ -322,7 +326,10 @@ var Driver = class {
   all(part) {
     return this.#find(this.#profile.selectors[part]).filter((element) => this.isVisible(element));
   }
-  /** The first that is visible; the send button is the composer's own, if that is in a form. @param {Part} part */
+  /**
+   * The first that is visible; the send button is the composer's own, if that is in a form.
+   * @param {Part} part
+   */
   one(part) {
     const found = this.all(part);
     if (part !== "send") return found[0] ?? null;
@@ -347,7 +354,10 @@ var Driver = class {
     const more = missing.length > 0 ? `; not on the page: ${missing.join(", ")}` : "";
     return new JobFailure("site_changed", `${what}${more}`);
   }
-  /** The first sign that the page needs its human. @returns {{code: string, title?: string, text?: string} | null} */
+  /**
+   * The first sign that the page needs its human.
+   * @returns {{code: string, title?: string, selector?: string, text?: string} | null}
+   */
   sign() {
     const { title } = this.#window.document;
     const isThere = (sign) => sign.title === void 0 ? this.#find(sign.selector).some(
@@ -471,9 +481,13 @@ var Driver = class {
     dispatchEvent(input, new Event("change", { bubbles: true }));
   }
   // --- the picker ---------------------------------------------------------------------------------------
+  /** The name that the picker shows. @returns {string | undefined} */
+  get shownModel() {
+    return this.one("picker")?.textContent.trim();
+  }
   /** Whether the picker shows this model. @param {string} model */
   shows(model) {
-    return this.one("picker")?.textContent.trim() === model;
+    return this.shownModel === model;
   }
   /** Whether it shows options, or a filter that leaves none. */
   get isPickerOpen() {
@@ -1016,8 +1030,8 @@ var Tap = class {
   #expected = [];
   /**
    * Wraps `window.fetch` at once.
-   * @param {{window: any, profile: any, heard: (what: "sent" | "answered") => void}} options `heard` is told of
-   *   prompts that are not a job's: one leaves, one was answered with a stream
+   * @param {{window: any, profile: any, heard: (what: "sent" | "answered") => void}} options `heard` is told
+   *   of prompts that are not a job's: one leaves, one was answered with a stream
    */
   constructor({ window: window2, profile, heard }) {
     this.#window = window2;
@@ -1347,6 +1361,7 @@ var Watch = class {
   #setTimeout;
   #clearTimeout;
   #models = "";
+  #names = /* @__PURE__ */ new Set();
   #state = "";
   /** @type {{code: string, message: string} | null} */
   #attention = null;
@@ -1378,6 +1393,10 @@ var Watch = class {
   get attention() {
     return this.#attention;
   }
+  /** Whether the page offers a model of this name. @param {string | undefined} name */
+  offers(name) {
+    return this.#names.has(name);
+  }
   /** The page's document is there. */
   begin() {
     this.#readModels();
@@ -1394,7 +1413,10 @@ var Watch = class {
     this.#readModels();
     this.look({ bareIsWrong: true });
   }
-  /** The site refused a job for a reason that only its human can take away. @param {{code: string, message: string}} why */
+  /**
+   * The site refused a job for a reason that only its human can take away.
+   * @param {{code: string, message: string}} why
+   */
   refused(why) {
     this.#isRefused = this.#driver.sign() === null;
     this.#attend(why);
@@ -1414,6 +1436,10 @@ var Watch = class {
     if (wait <= 0) this.look();
     else this.#timer ||= this.#setTimeout(() => this.look(), wait);
   }
+  /**
+   * Look for signs, now.
+   * @param {{bareIsWrong?: boolean}} [options] a new chat without a composer is not a page that still comes
+   */
   look({ bareIsWrong = false } = {}) {
     this.#clearTimeout(this.#timer);
     this.#timer = 0;
@@ -1456,6 +1482,7 @@ var Watch = class {
     const text = stringify3(models);
     if (text === this.#models) return;
     this.#models = text;
+    this.#names = new Set(models.map(({ id }) => id));
     this.#tell({ t: "models", models });
   }
   /** Only a new chat is known to have a catalogue. */
@@ -1691,7 +1718,12 @@ var Page = class {
     this.#chat.wasUsed();
     job.phase = "started";
     job.leave();
-    if (this.#job === job) this.#tell({ t: "started", job: job.id });
+    if (this.#job !== job) return;
+    this.#tell({ t: "started", job: job.id });
+    const { shownModel } = this.#driver;
+    if (shownModel !== job.model && this.#watch.offers(shownModel)) {
+      this.#fail(job, { code: "upstream_error", message: "another model was chosen in the tab" });
+    }
   }
   /** @param {Job} job @param {import("./site_rules.js").Answer} answer */
   #refused(job, answer) {
@@ -1727,7 +1759,10 @@ var Page = class {
     }
   }
   // --- the end of a job ---------------------------------------------------------------------------------
-  /** @param {Job} job @param {{code: string, message: string, retry_after_s?: number, ran?: false}} failure */
+  /**
+   * @param {Job} job
+   * @param {{code: string, message: string, retry_after_s?: number, ran?: false}} failure
+   */
   #fail(job, { code, message, retry_after_s, ran }) {
     const fail = { t: "fail", code, message };
     if (retry_after_s !== void 0) fail.retry_after_s = retry_after_s;
@@ -1765,8 +1800,8 @@ var Page = class {
   async #stop(job) {
     await this.#within(PART_MS2, job.left);
     const { signal } = new Controller2();
-    const button = () => job.phase === "started" && this.#driver.one("stop");
-    const stop = await this.#driver.seen(button, job.phase === "started" ? PART_MS2 : 0, signal);
+    const patience = job.phase === "started" ? PART_MS2 : 0;
+    const stop = await this.#driver.seen(() => this.#driver.one("stop"), patience, signal);
     if (stop) this.#driver.click(stop);
     this.#letGo(job);
   }

@@ -1,10 +1,11 @@
 /**
  * The models on offer, read from the Next flight data in the page's scripts. Pure.
  *
- * The data is text in the arguments of `self.__next_f.push([1,"…"])`, cut anywhere. A public name is what callers
- * see; the site's ids change, so they stay in the tab.
+ * The data is text in the arguments of `self.__next_f.push([1,"…"])`, cut anywhere. A public name is what
+ * callers see; the site's ids change, so they stay in the tab.
  *
- * @typedef {{id: string, modalities: {in: string[], out: string[]}, kinds: ["chat"], organization?: string}} Model
+ * @typedef {{id: string, modalities: {in: string[], out: string[]}, kinds: ["chat"],
+ *   organization?: string}} Model
  * @typedef {{model: Model, id: string}} Entry `model` as the protocol has it; `id` as the site has it today
  */
 
@@ -55,7 +56,12 @@ function flightTexts(script) {
   return texts;
 }
 
-/** The list that is the member's value. @param {string} text @param {string} member @returns {any[] | null} */
+/**
+ * The list that is the member's value.
+ * @param {string} text
+ * @param {string} member
+ * @returns {any[] | null}
+ */
 function listNamed(text, member) {
   const name = `${stringify(member)}:[`;
   let at = text.indexOf(name);

@@ -1,7 +1,7 @@
 /**
  * A job's way into the page, up to the press: a new chat, its model, its attachments, its prompt.
  *
- * What the page does about something is waited for and seen; nothing is taken for done because it was asked for.
+ * What the page does about something is waited for and seen; nothing is taken for done because it was asked.
  */
 
 import { JobFailure } from "./site_rules.js";
@@ -173,7 +173,11 @@ export class Chat {
     this.#driver.attach(input, attachments);
   }
 
-  /** Whether the page takes the prompt and is ready to send it. @param {Way} way @param {number} patience ms */
+  /**
+   * Whether the page takes the prompt and is ready to send it.
+   * @param {Way} way
+   * @param {number} patience ms
+   */
   async #isTaken(way, patience) {
     const driver = this.#driver;
     let fills = 0;

@@ -82,7 +82,12 @@ class Documents {
   }
 }
 
-/** Every object with an address, however nested. @param {any} value @param {number} [depth] @returns {any[]} */
+/**
+ * Every object with an address, however nested.
+ * @param {any} value
+ * @param {number} [depth]
+ * @returns {any[]}
+ */
 function sourcesIn(value, depth = 0) {
   if (depth > DEEPEST || typeof value !== "object" || value === null) return [];
   if (typeof value.url === "string" && /^https?:\/\//i.test(value.url)) return [value];

@@ -1,8 +1,8 @@
 /**
- * Hands and eyes in the page: finds its parts by the profile's selectors, waits for them, fills and presses them.
+ * Hands and eyes in the page: finds its parts by the profile's selectors, waits for them, fills and presses.
  *
- * All of it works in a hidden tab: what is waited for is seen by a MutationObserver, and a timer is only ever a
- * deadline. Values go in by the prototype's own setter, since a page may watch the instance's.
+ * All of it works in a hidden tab: what is waited for is seen by a MutationObserver, and a timer is only ever
+ * a deadline. Values go in by the prototype's own setter, since a page may watch the instance's.
  *
  * @typedef {"composer" | "send" | "stop" | "files" | "new_chat" | "picker" | "picker_filter" | "option"} Part
  */
@@ -33,7 +33,10 @@ export class Driver {
     return this.#find(this.#profile.selectors[part]).filter((element) => this.isVisible(element));
   }
 
-  /** The first that is visible; the send button is the composer's own, if that is in a form. @param {Part} part */
+  /**
+   * The first that is visible; the send button is the composer's own, if that is in a form.
+   * @param {Part} part
+   */
   one(part) {
     const found = this.all(part);
     if (part !== "send") return found[0] ?? null;
@@ -59,7 +62,10 @@ export class Driver {
     return new JobFailure("site_changed", `${what}${more}`);
   }
 
-  /** The first sign that the page needs its human. @returns {{code: string, title?: string, text?: string} | null} */
+  /**
+   * The first sign that the page needs its human.
+   * @returns {{code: string, title?: string, selector?: string, text?: string} | null}
+   */
   sign() {
     const { title } = this.#window.document;
     const isThere = (sign) =>
@@ -208,9 +214,14 @@ export class Driver {
 
   // --- the picker ---------------------------------------------------------------------------------------
 
+  /** The name that the picker shows. @returns {string | undefined} */
+  get shownModel() {
+    return this.one("picker")?.textContent.trim();
+  }
+
   /** Whether the picker shows this model. @param {string} model */
   shows(model) {
-    return this.one("picker")?.textContent.trim() === model;
+    return this.shownModel === model;
   }
 
   /** Whether it shows options, or a filter that leaves none. */

@@ -1,11 +1,11 @@
 /**
- * How often a tab sends: a gap between sends that grows when the site says "too many", and a ceiling a day. Pure:
- * the clock comes in as a value, and the state goes out as one, to be kept until the tab's next life.
+ * How often a tab sends: a gap between sends that grows when the site says "too many", and a ceiling a day.
+ * Pure: the clock comes in as a value, and the state goes out as one, to be kept until the tab's next life.
  *
- * @typedef {{between_s: number, longest_s: number, daily: number}} Limits seconds between sends, the longest that
- *   this may grow to, sends a day (0: none)
- * @typedef {{gap_s: number, sent_at: number, not_before: number, quiet: number, day: string, today: number}} State
- *   times in ms since 1970; `quiet` counts sends since the gap last changed
+ * @typedef {{between_s: number, longest_s: number, daily: number}} Limits seconds between sends, the longest
+ *   that this may grow to, sends a day (0: none)
+ * @typedef {{gap_s: number, sent_at: number, not_before: number, quiet: number, day: string,
+ *   today: number}} State times in ms since 1970; `quiet` counts sends since the gap last changed
  */
 
 const { isFinite } = Number;
@@ -23,7 +23,7 @@ export class Pace {
 
   /**
    * @param {Limits} limits
-   * @param {Partial<State> | null} [state] what `state` gave in an earlier life; whatever else it is, is ignored
+   * @param {Partial<State> | null} [state] what `state` gave in an earlier life; anything else is ignored
    */
   constructor(limits, state = null) {
     this.#limits = limits;
@@ -55,8 +55,10 @@ export class Pace {
 
   /** New limits, from the settings or a new profile; what was counted stays. @param {Limits} limits */
   adjust(limits) {
+    const { gap_s } = this.#state;
+    // One that was not adapted follows; one that was keeps what the site taught it.
+    this.#state.gap_s = within(gap_s === this.#limits.between_s ? limits.between_s : gap_s, limits);
     this.#limits = limits;
-    this.#state.gap_s = within(this.#state.gap_s, limits);
   }
 
   /**

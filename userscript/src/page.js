@@ -1,26 +1,26 @@
 /**
- * The site's page as a worker: one job at a time goes in through the page's own controls, and what the page gets
- * for an answer is read along and told.
+ * The site's page as a worker: one job at a time goes in through the page's own controls, and what the page
+ * gets for an answer is read along and told.
  *
  * Everything that it has to say goes out by `say`, as plain objects:
  *
- *     {t: "models", models}                             the catalogue was read, or has changed
- *     {t: "site", state: "ready" | "attention", code?, reason?}      that changed
- *     {t: "waiting", job, for: "human"}                 the prompt is in the composer: the person presses send
- *     {t: "started", job}                               the prompt leaves now
- *     {t: "piece", job, text? | delta?}
+ *     {t: "models", models}                         the catalogue was read, or has changed
+ *     {t: "site", state, code?, reason?}            "ready" or "attention": that has changed
+ *     {t: "waiting", job, for: "human"}             the prompt is in the composer, a person has to send it
+ *     {t: "started", job}                           the prompt leaves now
+ *     {t: "piece", job, text? | delta?}             neither: the site is still alive
  *     {t: "end", job, finish_reason, usage?, truncated?}
  *     {t: "fail", job, code, message, retry_after_s?, ran?}
- *     {t: "notice", code: "site_changed", message}      something was not understood, although the answer came
- *     {t: "navigate", job, url}                         the owner of the tab loads url and gives the job again
+ *     {t: "notice", code: "site_changed", message}  something was not understood, although all went well
+ *     {t: "navigate", job, url}                     the tab's owner loads url and gives the job again
  *
- * `end`, `fail` or `navigate` is the last of a job, and after a `cancel` comes nothing. `ran: false` stands only
- * where nothing had been pressed yet, so that the prompt cannot have left. Messages name selectors, statuses and
- * codes, never a prompt or an answer.
+ * `end`, `fail` or `navigate` is the last of a job, and after a `cancel` comes nothing. `ran: false` stands
+ * only where it is certain that the job's prompt has not left. Messages name selectors, statuses and codes,
+ * never a prompt; the site's own complaint about one is repeated, as a caller has to know it.
  *
  * @typedef {{job: string, model: string, body: any, mode: "assist" | "automatic", navigated?: boolean}} Task
- *   `body`: an OpenAI chat body with one user message; `navigated`: it is given again after a `navigate`, so a
- *   page that still is no new chat has changed
+ *   `body`: an OpenAI chat body with one user message; `navigated`: it is given again after a `navigate`, so
+ *   that a page which still is no new chat must have changed
  */
 
 import { Chat, MustNavigate } from "./chat.js";
@@ -290,7 +290,13 @@ class Page {
     this.#chat.wasUsed();
     job.phase = "started";
     job.leave();
-    if (this.#job === job) this.#tell({ t: "started", job: job.id });
+    if (this.#job !== job) return;
+    this.#tell({ t: "started", job: job.id });
+    // A person may have chosen another one while the prompt waited for them.
+    const { shownModel } = this.#driver;
+    if (shownModel !== job.model && this.#watch.offers(shownModel)) {
+      this.#fail(job, { code: "upstream_error", message: "another model was chosen in the tab" });
+    }
   }
 
   /** @param {Job} job @param {import("./site_rules.js").Answer} answer */
@@ -332,7 +338,10 @@ class Page {
 
   // --- the end of a job ---------------------------------------------------------------------------------
 
-  /** @param {Job} job @param {{code: string, message: string, retry_after_s?: number, ran?: false}} failure */
+  /**
+   * @param {Job} job
+   * @param {{code: string, message: string, retry_after_s?: number, ran?: false}} failure
+   */
   #fail(job, { code, message, retry_after_s, ran }) {
     const fail = { t: "fail", code, message };
     if (retry_after_s !== undefined) fail.retry_after_s = retry_after_s;
@@ -375,8 +384,8 @@ class Page {
   async #stop(job) {
     await this.#within(PART_MS, job.left);
     const { signal } = new Controller();
-    const button = () => job.phase === "started" && this.#driver.one("stop");
-    const stop = await this.#driver.seen(button, job.phase === "started" ? PART_MS : 0, signal);
+    const patience = job.phase === "started" ? PART_MS : 0;
+    const stop = await this.#driver.seen(() => this.#driver.one("stop"), patience, signal);
     if (stop) this.#driver.click(stop);
     this.#letGo(job);
   }

@@ -1,11 +1,12 @@
 /**
- * What the site profile says, worked out on paper: which requests carry a prompt, what an error means, what of a
- * job goes into the composer. No page, no clock, no network.
+ * What the site profile says, worked out on paper: which requests carry a prompt, what an error means, what
+ * of a job goes into the composer. No page, no network.
  *
- * @typedef {{code: string, status?: string[], text?: string[], header?: [string, string], pause_s?: number}} Rule
+ * @typedef {{code: string, status?: string[], text?: string[], header?: [string, string],
+ *   pause_s?: number}} Rule
  * @typedef {{code: string, message: string, retry_after_s?: number}} Failure
- * @typedef {{status: number, redirected: boolean, header: (name: string) => string | null, text: string}} Answer
- *   an HTTP answer; `text` is what its body begins with
+ * @typedef {{status: number, redirected: boolean, header: (name: string) => string | null,
+ *   text: string}} Answer an HTTP answer; `text` is what its body begins with
  * @typedef {{name: string, type: string, bytes: Uint8Array<ArrayBuffer>}} Attachment
  */
 

@@ -1,9 +1,10 @@
 /**
  * The site's stream, parsed by line: text in, events out, whatever the cuts. Pure.
  *
- * A line is `<position><code>:<JSON>`; what positions and codes mean is in the site profile. The answer is the
- * first position's; other positions are counted (`battle`) and ignored. Events are a page's messages without
- * `job`: `piece`s, then exactly one `end` or `fail`, before it perhaps a `notice` of what was not understood.
+ * A line is `<position><code>:<JSON>`; what positions and codes mean is in the site profile. The answer is
+ * the first position's; other positions are counted (`battle`) and ignored. Events are a page's messages
+ * without `job`: `piece`s, then exactly one `end` or `fail`, before it perhaps a `notice` of what was not
+ * understood.
  *
  * What cannot be read is counted and never thrown, and never becomes a wrong answer in silence: with nothing
  * else it is `site_changed`, and an answer that lost a line of text ends `truncated`.

@@ -1,10 +1,11 @@
 /**
  * The page side in a tab of the agent's browser engine.
  *
- * The engine puts two functions of its own on `window` under random names, and in a script just before this one
- * says which: `__lmarena_tab__ = {hear, tell, profile}`. All three are taken and deleted before any script of the
- * page runs. `tell` gets each of the page's messages as JSON text; `hear` resolves with the next command as JSON
- * text: {take: job}, {cancel: jobId}, {profile} or {look: true}.
+ * The engine puts two functions of its own on `window` under random names, and in a script just before this
+ * one says which: `__lmarena_tab__ = {hear, tell, profile}`. All three are taken and deleted before any
+ * script of the page runs. `tell` gets each of the page's messages as JSON text; `hear` resolves with the
+ * next command as JSON text: {take: job}, {cancel: jobId}, {profile} or {look: true}. Anything else ends the
+ * script's work.
  */
 
 import { openPage } from "./page.js";

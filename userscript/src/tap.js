@@ -55,8 +55,8 @@ export class Tap {
 
   /**
    * Wraps `window.fetch` at once.
-   * @param {{window: any, profile: any, heard: (what: "sent" | "answered") => void}} options `heard` is told of
-   *   prompts that are not a job's: one leaves, one was answered with a stream
+   * @param {{window: any, profile: any, heard: (what: "sent" | "answered") => void}} options `heard` is told
+   *   of prompts that are not a job's: one leaves, one was answered with a stream
    */
   constructor({ window, profile, heard }) {
     this.#window = window;
@@ -150,7 +150,12 @@ export class Tap {
   }
 }
 
-/** Whatever goes wrong with us, the page must not notice. @template T @param {() => T} act @returns {T | null} */
+/**
+ * Whatever goes wrong with us, the page must not notice.
+ * @template T
+ * @param {() => T} act
+ * @returns {T | null}
+ */
 function quietly(act) {
   try {
     return act();

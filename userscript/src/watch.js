@@ -1,8 +1,8 @@
 /**
  * How the page is: whether it can be used or needs its human, and which models it offers.
  *
- * `attention` stays until the page itself shows that it is fine (the sign gone and a composer there), a person got
- * an answer in it, or its human says so.
+ * `attention` stays until the page itself shows that it is fine (the sign gone and a composer there), a
+ * person got an answer in it, or its human says so.
  */
 
 import { readCatalogue } from "./catalogue.js";
@@ -23,6 +23,7 @@ export class Watch {
   #setTimeout;
   #clearTimeout;
   #models = "";
+  #names = new Set();
   #state = "";
   /** @type {{code: string, message: string} | null} */
   #attention = null;
@@ -57,6 +58,11 @@ export class Watch {
     return this.#attention;
   }
 
+  /** Whether the page offers a model of this name. @param {string | undefined} name */
+  offers(name) {
+    return this.#names.has(name);
+  }
+
   /** The page's document is there. */
   begin() {
     this.#readModels();
@@ -76,7 +82,10 @@ export class Watch {
     this.look({ bareIsWrong: true });
   }
 
-  /** The site refused a job for a reason that only its human can take away. @param {{code: string, message: string}} why */
+  /**
+   * The site refused a job for a reason that only its human can take away.
+   * @param {{code: string, message: string}} why
+   */
   refused(why) {
     this.#isRefused = this.#driver.sign() === null;
     this.#attend(why);
@@ -102,6 +111,10 @@ export class Watch {
     else this.#timer ||= this.#setTimeout(() => this.look(), wait);
   }
 
+  /**
+   * Look for signs, now.
+   * @param {{bareIsWrong?: boolean}} [options] a new chat without a composer is not a page that still comes
+   */
   look({ bareIsWrong = false } = {}) {
     this.#clearTimeout(this.#timer);
     this.#timer = 0;
@@ -149,6 +162,7 @@ export class Watch {
     const text = stringify(models);
     if (text === this.#models) return;
     this.#models = text;
+    this.#names = new Set(models.map(({ id }) => id));
     this.#tell({ t: "models", models });
   }
 

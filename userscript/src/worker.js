@@ -157,10 +157,11 @@ export class TabWorker {
       this.#doing.phase = phase;
       this.#onChange();
     }
+    if (message.t === "fail" && message.code === "rate_limited") this.#limited(message);
+    // Before its last word: with that the hub may have the next job ready.
+    if (LAST_WORDS[message.t]) this.#over();
     if (message.t === "navigate") this.#leave(message);
     else this.session.say(message);
-    if (message.t === "fail" && message.code === "rate_limited") this.#limited(message);
-    if (LAST_WORDS[message.t]) this.#over();
   }
 
   #sent() {
