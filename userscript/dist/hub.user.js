@@ -5327,7 +5327,7 @@ function act(name, value) {
   else if (name === "done") worker.look();
   else if (name === "faster") dial.preferSocket();
   else if (name === "again") dial.again();
-  else if (name === "show-job") page.sendButton()?.focus();
+  else if (name === "show-job") page.focusSend();
   else if (name === "update") apply6(open, site, [`${credentials.hub()?.http}/userscript/hub.user.js`]);
 }
 function enterHub() {

@@ -240,7 +240,7 @@ function act(name, value) {
   else if (name === "done") worker.look();
   else if (name === "faster") dial.preferSocket();
   else if (name === "again") dial.again();
-  else if (name === "show-job") page.sendButton()?.focus();
+  else if (name === "show-job") page.focusSend();
   else if (name === "update") apply(open, site, [`${credentials.hub()?.http}/userscript/hub.user.js`]);
 }
 
