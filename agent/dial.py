@@ -23,6 +23,8 @@ class DialPace:
     first_s: float = 0.25
     """The ceiling of the first pause: a hub waits 5 s for a link that dropped."""
     longest_s: float = 30.0
+    held_s: float = 3.0
+    """The longest while an answer is in hand: a hub waits half a minute for it."""
     steady_s: float = 5.0
     """A connection that lasted so long was a good one: pauses start short again."""
     restart_s: float = 5.0
@@ -145,7 +147,9 @@ class Dial:
 
     def _pause_s(self, closed: Closed) -> float:
         pace = self._pace
-        ceiling = min(pace.longest_s, pace.first_s * 2.0 ** min(self._failures, 20))
+        awaited = self._session.busy or self._session.unacked
+        longest = min(pace.held_s, pace.longest_s) if awaited else pace.longest_s
+        ceiling = min(longest, pace.first_s * 2.0 ** min(self._failures, 20))
         self._failures += 1
         pause_s = random.uniform(0, ceiling)  # noqa: S311 - jitter, no secret
         if closed.code == Close.PROTOCOL_ERROR:

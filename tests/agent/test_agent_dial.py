@@ -49,6 +49,22 @@ async def test_an_answer_survives_cut_links(transport):
             assert all(welcome.resumed for welcome in hub.welcomes[1:])
 
 
+async def test_pauses_stay_short_while_an_answer_is_in_hand():
+    """A hub waits half a minute for the rest of an answer; a longer pause would lose it."""
+    engine = ScriptEngine()
+    patient = DialPace(first_s=0.01, longest_s=3_600, held_s=0.05, steady_s=3_600)
+    async with hub_double() as hub, running_agent(hub.url, engine, "socket", pace=patient):
+        session = await hub.worker()
+        job = hub.offer(session)
+        for at in range(25):
+            engine.say(job, Text(f"{at} "))
+            await hub.until(lambda at=at: job.pieces > at)
+            hub.cut(session)
+        engine.say(job, Finish())
+        await hub.over(job)
+        assert job.text == "".join(f"{at} " for at in range(25))
+
+
 @pytest.mark.parametrize("lost", ["lose_requests", "lose_answers"])
 async def test_swallowed_exchanges_lose_and_double_nothing(lost):
     engine = ScriptEngine()

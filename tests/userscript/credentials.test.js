@@ -30,7 +30,7 @@ describe("an address", () => {
   for (const [text, http, ws, isLoopback] of [
     ["https://hub.example.org", "https://hub.example.org", "wss://hub.example.org", false],
     ["  HTTPS://Hub.Example.org:443/  ", "https://hub.example.org", "wss://hub.example.org", false],
-    ["wss://hub.example.org:8443/a/b//", "https://hub.example.org:8443/a/b", "wss://hub.example.org:8443/a/b", false],
+    ["wss://hub.example:8443/a/b//", "https://hub.example:8443/a/b", "wss://hub.example:8443/a/b", false],
     ["http://192.168.1.5:8080", "http://192.168.1.5:8080", "ws://192.168.1.5:8080", false],
     ["ws://localhost:8080", "http://localhost:8080", "ws://localhost:8080", true],
     ["http://127.0.0.1:8080/", "http://127.0.0.1:8080", "ws://127.0.0.1:8080", true],
@@ -69,7 +69,8 @@ describe("what is stored", () => {
     assert.deepEqual(asked, []);
   });
 
-  for (const stored of [undefined, "", " ", TOKEN, "https://hub.example", "no-address token", "https://h a b", 7, {}, null]) {
+  const none = [undefined, "", " ", TOKEN, "https://hub.example", "no-address token", "https://h a b", 7, {}];
+  for (const stored of [...none, null]) {
     test(`${JSON.stringify(stored)} is no token`, () => {
       const { credentials } = open({ stored });
       assert.equal(credentials.hasToken, false);
@@ -133,11 +134,10 @@ describe("a person", () => {
     const typed = ["hub", "https://hub.example", "two words", "x".repeat(201), "ümlaut", TOKEN];
     const { credentials, asked } = open({ typed });
     assert.equal(credentials.ask(), true);
+    const wrongAddress = `${WORDS.wrongAddress}\n\n${WORDS.address}`;
     const wrongToken = `${WORDS.wrongToken}\n\n${WORDS.token}`;
-    assert.deepEqual(
-      asked.map(([words]) => words),
-      [WORDS.address, `${WORDS.wrongAddress}\n\n${WORDS.address}`, WORDS.token, wrongToken, wrongToken, wrongToken],
-    );
+    const wanted = [WORDS.address, wrongAddress, WORDS.token, wrongToken, wrongToken, wrongToken];
+    assert.deepEqual(asked.map(([words]) => words), wanted);
   });
 
   for (const typed of [[], ["https://other.example"], ["nonsense"]]) {
@@ -165,7 +165,8 @@ describe("a person", () => {
 
 test("the holder shows nothing: no member, no text, no JSON has the token", () => {
   const { credentials } = open({ stored: `https://hub.example ${TOKEN}` });
-  const shown = [JSON.stringify(credentials), `${Object.values(credentials)}`, `${Object.values(credentials.hub())}`];
+  const values = [credentials, credentials.hub()].map((object) => `${Object.values(object)}`);
+  const shown = [JSON.stringify(credentials), ...values];
   assert.ok(shown.every((text) => !text.includes(TOKEN)));
   assert.equal(Object.getPrototypeOf(credentials), null);
   assert.ok(Object.isFrozen(credentials));

@@ -1,4 +1,4 @@
-/** Which link, when again, and what is remembered: decisions, against a real hub and doors that do not open. */
+/** Which link, when again, and what is remembered: against a real hub, and doors that do not open. */
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -23,7 +23,7 @@ function open(t, WebSocket, more = {}) {
   return openTab(t, { url: hub.url, token: hub.token, worker: `tab-${tabs}`, window, ...more });
 }
 
-// --- sockets as browsers have them --------------------------------------------------------------------------
+// --- sockets as browsers have them ------------------------------------------------------------------------
 
 /** Counts its kind. */
 const counted = (Kind) =>
@@ -112,7 +112,7 @@ function movable() {
 const HOUR = 3_600;
 const DAY = 24 * HOUR;
 
-// --- the tests ------------------------------------------------------------------------------------------------
+// --- the tests --------------------------------------------------------------------------------------------
 
 describe("a hub somewhere else", () => {
   test("is reached by the socket", async (t) => {
@@ -125,10 +125,18 @@ describe("a hub somewhere else", () => {
   for (const [why, kind] of [["a page that forbids it", forbidden], ["an https page and a ws hub", mixed]]) {
     test(`${why}: polled at once, and not tried again for a day`, async (t) => {
       const Sockets = kind();
-      const dial = { memory: memory() };
+      const kept = memory();
+      const dial = { memory: kept };
       const clock = movable();
-      await connected(open(t, Sockets, { dial, clock }), "poll");
+      const first = open(t, Sockets, { dial, clock });
+      await connected(first, "poll");
       assert.equal(Sockets.made, 1);
+      const until = kept.get(`socket_again_at ${hub.url}`);
+      clock.move(HOUR);
+      first.poll.drop("so that it connects anew");
+      await eventually(() => first.session.welcomes.length === 2);
+      assert.equal(kept.get(`socket_again_at ${hub.url}`), until, "the day began with the first");
+      clock.move(-HOUR);
       await connected(open(t, Sockets, { dial, clock }), "poll");
       clock.move(DAY - 60);
       await connected(open(t, Sockets, { dial, clock }), "poll");
@@ -141,12 +149,15 @@ describe("a hub somewhere else", () => {
 
   test("a socket that does not open twice: polled, and remembered for a while", async (t) => {
     const Sockets = refused();
-    const dial = { memory: memory() };
+    const kept = memory();
+    const dial = { memory: kept };
     const clock = movable();
     await connected(open(t, Sockets, { dial, clock }), "poll");
-    assert.equal(Sockets.made, 2);
+    assert.ok(Sockets.made >= 2);
+    await eventually(() => kept.get(`socket_again_at ${hub.url}`) > Date.now(), "it is remembered");
+    assert.equal(Sockets.made, 3, "and tried once more, now that the hub is known to be there");
     await connected(open(t, Sockets, { dial, clock }), "poll");
-    assert.equal(Sockets.made, 2);
+    assert.equal(Sockets.made, 3);
     clock.move(HOUR);
     Sockets.isRefused = false;
     await connected(open(t, Sockets, { dial, clock }), "socket");
@@ -185,8 +196,10 @@ describe("a hub somewhere else", () => {
 
   test("while polling, a person can have the socket tried at once", async (t) => {
     const Sockets = refused();
-    const tab = open(t, Sockets);
+    const kept = memory();
+    const tab = open(t, Sockets, { dial: { memory: kept } });
     await connected(tab, "poll");
+    await eventually(() => kept.get(`socket_again_at ${hub.url}`), "it is remembered");
     Sockets.isRefused = false;
     tab.dial.again();
     await connected(tab, "socket");
@@ -201,9 +214,8 @@ describe("a hub somewhere else", () => {
     const tried = (link) => tab.states.some((state) => state.link === link && state.reason);
     await eventually(() => tried("socket") && tried("poll"), "both links are tried");
     await own.start();
-    await eventually(() => tab.session.connected);
-    tab.dial.again();
     await connected(tab, "socket");
+    assert.equal(kept.get(`socket_again_at ${own.url}`), undefined);
   });
 
   test("a page that forbids the socket, where polling is impossible, is not hammered", async (t) => {
@@ -232,7 +244,7 @@ describe("a hub on this computer", () => {
   for (const [why, dial] of [
     ["the browser would ask", { permissions: permissions("prompt") }],
     ["it was denied", { permissions: permissions("denied") }],
-    ["the browser knows no such permission", { permissions: { query: () => Promise.reject(new TypeError()) } }],
+    ["the browser knows no such permission", { permissions: { query: async () => assert.fail("unknown") } }],
     ["there are no permissions", {}],
   ]) {
     test(`is polled when ${why}`, async (t) => {
@@ -333,6 +345,16 @@ describe("coming back", () => {
     assert.ok(pauses.every((pause) => pause <= 80), `bounded: ${pauses}`);
     assert.ok(pauses.some((pause) => pause > 20), `growing: ${pauses}`);
     assert.ok(waits().every(({ reason, connected: is }) => reason && !is));
+  });
+
+  test("pauses stay short while the hub may wait for the rest of an answer", async (t) => {
+    const tab = away(t, { first_s: 10_000, longest_s: 10_000, held_s: 0.02 });
+    tab.session.knock();
+    tab.dial.nudge();
+    const waits = () => tab.states.filter(({ again_at }) => again_at !== null);
+    await eventually(() => waits().length > 5, "it tries again and again");
+    const pauses = waits().slice(1).map(({ at, again_at }) => again_at - at);
+    assert.ok(pauses.every((pause) => pause <= 20), `${pauses}`);
   });
 
   test("a nudge ends the wait", async (t) => {

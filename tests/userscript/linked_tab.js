@@ -1,4 +1,4 @@
-/** A tab without a page: the userscript's links side, assembled as main.js does, and a script in the page's place. */
+/** A tab without a page: the userscript's links side as main.js assembles it. A test is in the page's place. */
 
 import { clockOf } from "../../userscript/src/clock.js";
 import { openCredentials } from "../../userscript/src/credentials.js";
@@ -108,8 +108,8 @@ export function newLinks({ url, token, window = globalThis, clock = CLOCK, pace,
 }
 
 /**
- * A whole tab; it leaves with the test. `by` is "socket", "poll" or "both"; `dial` are more options of a Dial.
- * The hub seems to be somewhere else, unless `isLoopback`.
+ * A whole tab; it leaves with the test. `by` is "socket", "poll" or "both"; `dial` are more options of a
+ * Dial. The hub seems to be somewhere else, unless `isLoopback`.
  */
 export function openTab(test, { by = "both", isLoopback = false, dial: options = {}, ...more }) {
   const links = newLinks(more);

@@ -186,7 +186,8 @@ describe("what a tab says of itself", () => {
   byBoth("never makes the hub close, however strange", async (t, by) => {
     const stage = await connectedScene(t, by);
     const { tab } = stage;
-    const odd = [undefined, null, 0, -1, NaN, 1e300, "", "\ud800", "x".repeat(9_000), [], {}, { a: "\udfff" }];
+    const long = "x".repeat(9_000);
+    const odd = [undefined, null, 0, -1, NaN, 1e300, "", "\ud800", long, [], {}, { a: "\udfff" }];
     for (const value of odd) {
       const { caller, say } = await asked(stage);
       tab.session.say({ t: "notice", code: value, message: value });
@@ -206,7 +207,7 @@ describe("what a tab says of itself", () => {
     assert.equal(tab.session.welcomes.length, 1);
   });
 
-  test("by polling: the token in the header alone, without cookies, and with time for a held answer", async (t) => {
+  test("by polling: the token in the header alone, no cookies, time for a held answer", async (t) => {
     const { tab } = await connectedScene(t, "poll");
     await eventually(() => tab.manager.requests.length > 1);
     for (const { headers, data, anonymous, timeout, url } of tab.manager.requests) {
@@ -512,7 +513,8 @@ describe("what a door says by polling", () => {
     });
   }
 
-  for (const [status, code] of [[400, 4004], [401, 4501], [403, 4505], [409, 4503], [410, 4005], [413, 1009]]) {
+  const unnamed = { 400: 4004, 401: 4501, 403: 4505, 409: 4503, 410: 4005, 413: 1009 };
+  for (const [status, code] of Object.entries(unnamed)) {
     test(`${status} from somebody who names no code`, () => {
       assert.equal(closedByAnswer({ status, text: "<html>", headers: "" }).code, code);
     });

@@ -1,6 +1,6 @@
 /**
- * A real hub in a process of its own, what callers ask of it, and the wire to it. For tests of the userscript's
- * links; Python is `$LMARENA_PYTHON`, or the one in `.venv`.
+ * A real hub in a process of its own, what callers ask of it, and the wire to it. For tests of the
+ * userscript's links; Python is `$LMARENA_PYTHON`, or the one in `.venv`.
  */
 
 import assert from "node:assert/strict";
@@ -355,7 +355,8 @@ export function userscriptManager(stored = {}) {
     const { method, headers, data: body } = details;
     fetch(details.url, { method, headers: { ...headers }, body, signal: controller.signal })
       .then(async (response) => {
-        const responseHeaders = [...response.headers].map(([name, value]) => `${name}: ${value}`).join("\r\n");
+        const lines = [...response.headers].map(([name, value]) => `${name}: ${value}`);
+        const responseHeaders = lines.join("\r\n");
         const responseText = await response.text();
         return { status: response.status, responseText, responseHeaders };
       })

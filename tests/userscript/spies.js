@@ -1,19 +1,18 @@
 /**
  * A hostile page, as a program: it prints what it could see of the worker token.
  *
- * The userscript's links side is loaded into a realm of its own, as a page's realm is. Then every built-in of that
- * realm is replaced by a spy that looks through `this` and all arguments: each function and accessor of each
- * constructor, prototype and namespace, the iterators, and for every word of the sources a getter and a setter on
- * Object.prototype. Only then the person types address and token, and the tab connects to a hub, by socket and
- * by polling, and answers a question each time.
+ * The userscript's links side is loaded into a realm of its own, as a page's realm is. Then every built-in of
+ * that realm is replaced by a spy that looks through `this` and all arguments: each function and accessor of
+ * each constructor, prototype and namespace, the iterators, and for every word of the sources a getter and a
+ * setter on Object.prototype. Only then the person types address and token, and the tab connects to a hub, by
+ * socket and by polling, and answers a question each time.
  *
  * Run with --experimental-vm-modules; takes {url, key, token} as JSON in $SPIES, prints
  * {calls, answers, seen, caught}: how many calls were looked through, the callers' texts, where the token was
  * seen, and how many of some careless uses of it were caught.
  */
 
-import { readFileSync, readdirSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { readFileSync } from "node:fs";
 import { SourceTextModule, createContext, runInContext } from "node:vm";
 
 import { Caller, eventually, userscriptManager } from "./running_hub.js";
@@ -206,8 +205,9 @@ function trap(prototype, name) {
 }
 
 const words = new Set(["authorization", "cookie", "toJSON", "then", "-1"]);
-for (const file of readdirSync(fileURLToPath(SOURCES)).filter((file) => MODULES.includes(file.slice(0, -3)))) {
-  for (const [word] of readFileSync(new URL(file, SOURCES), "utf8").matchAll(/[A-Za-z_$][\w$]*/g)) words.add(word);
+for (const name of MODULES) {
+  const source = readFileSync(new URL(`${name}.js`, SOURCES), "utf8");
+  for (const [word] of source.matchAll(/[A-Za-z_$][\w$]*/g)) words.add(word);
 }
 for (let index = 0; index < 300; index += 1) words.add(`${index}`);
 
@@ -215,8 +215,9 @@ for (let index = 0; index < 300; index += 1) words.add(`${index}`);
 function infestAll() {
   const hidden = runInContext(
     `[
-      [][Symbol.iterator](), new Map()[Symbol.iterator](), new Set()[Symbol.iterator](), ""[Symbol.iterator](),
-      "".matchAll(/x/g), function* () {}, async function () {}, async function* () {}, new Promise(() => {}),
+      [][Symbol.iterator](), new Map()[Symbol.iterator](), new Set()[Symbol.iterator](),
+      ""[Symbol.iterator](), "".matchAll(/x/g), new Promise(() => {}),
+      function* () {}, async function () {}, async function* () {},
     ]`,
     realm,
   );
@@ -226,7 +227,8 @@ function infestAll() {
   for (const name of intrinsics.filter((name) => !globals.includes(name))) {
     const value = runInContext(name === "globalThis" ? "undefined" : name, realm);
     infest(value, name);
-    if (typeof value === "function") runInContext(`(value) => { globalThis.${name} = value; }`, realm)(spy(value, name));
+    const put = runInContext(`(value) => { globalThis.${name} = value; }`, realm);
+    if (typeof value === "function") put(spy(value, name));
   }
   for (const value of hidden) infest(value, "hidden");
   for (const name of globals.filter((name) => typeof realm[name] === "function")) {
@@ -236,7 +238,8 @@ function infestAll() {
       const descriptor = Object.getOwnPropertyDescriptor(native.prototype, key);
       if (key === "constructor") continue;
       for (const part of ["value", "get", "set"]) {
-        if (typeof descriptor[part] === "function") descriptor[part] = spy(descriptor[part], `${name}.${String(key)}`);
+        const native = descriptor[part];
+        if (typeof native === "function") descriptor[part] = spy(native, `${name}.${String(key)}`);
       }
       Reflect.defineProperty(native.prototype, key, descriptor);
     }
@@ -254,7 +257,8 @@ for (const by of ["socket", "poll"]) {
   const request = manager.GM_xmlhttpRequest;
   const typed = [`${url}/`, ` ${token} `];
   const tab = { by, manager, typed };
-  const window = { WebSocket, MessageEvent, CloseEvent, setTimeout, clearTimeout, prompt: () => typed.shift() };
+  const prompt = () => typed.shift();
+  const window = { WebSocket, MessageEvent, CloseEvent, setTimeout, clearTimeout, prompt };
   // A manager looks for members that are not there.
   manager.GM_xmlhttpRequest = (details) => request(details, details.cookie, details.headers.cookie);
   const take = ({ job }) => {

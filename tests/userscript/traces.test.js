@@ -1,6 +1,6 @@
 /**
- * The golden traces of tests/frames/traces, with the userscript's session and links in the workers' place and a
- * real hub in the middle. See tests/hub/test_traces.py for what a step means.
+ * The golden traces of tests/frames/traces, with the userscript's session and links in the workers' place and
+ * a real hub in the middle. See tests/hub/test_traces.py for what a step means.
  *
  * A page speaks through the session, so what a session never says cannot be played: broken packets, a mute
  * worker, other numbers of slots. `unplayable` says why a trace is left to the hub's own tests.

@@ -620,6 +620,7 @@ var LocalPromise = Promise;
 var DIAL_PACE = freeze4({
   first_s: 0.25,
   longest_s: 30,
+  held_s: 3,
   steady_s: 5,
   restart_s: 5,
   protocol_error_s: PROTOCOL_ERROR_PAUSE_S,
@@ -658,9 +659,9 @@ var Dial = class {
   /** How the link before this one ended. @type {Ended | null} */
   #last = null;
   #failures = 0;
-  /** So many sockets in a row did not open, and how the last of them ended. */
+  /** So many sockets in a row did not open. */
   #socketFailures = 0;
-  /** @type {Ended | null} */
+  /** How the last of them ended, until that is remembered. @type {Ended | null} */
   #socketFailure = null;
   #isPreferred = false;
   #isOpening = false;
@@ -753,13 +754,14 @@ var Dial = class {
     this.#notBefore = 0;
     this.#asideUntil = 0;
     this.#socketFailures = 0;
+    this.#socketFailure = null;
     this.#isPreferred = false;
     this.#session.forget("another hub is to be used");
     this.#link?.drop("another hub is to be used");
     this.#wake?.();
     this.start();
   }
-  /** Something has happened (the tab is seen again, the network is back): see at once whether the link lives. */
+  /** Something has happened (the tab is seen again, the network is back): see whether the link lives. */
   nudge() {
     if (this.#wake === null) this.#link?.check();
     else if (this.#clock.now() >= this.#notBefore) this.#wake();
@@ -829,8 +831,10 @@ var Dial = class {
   }
   /** So that workers do not come all at once, nor too often. @param {Ended} end */
   #backoff({ code }) {
-    const { first_s, longest_s, restart_s, protocol_error_s } = this.#pace;
-    const ceiling = min2(longest_s, first_s * 2 ** min2(this.#failures, 20));
+    const { first_s, longest_s, held_s, restart_s, protocol_error_s } = this.#pace;
+    const isAwaited = this.#session.busy > 0 || this.#session.unacked > 0;
+    const longest = isAwaited ? min2(held_s, longest_s) : longest_s;
+    const ceiling = min2(longest, first_s * 2 ** min2(this.#failures, 20));
     this.#failures += 1;
     if (code === Close.PROTOCOL_ERROR) return between(0, protocol_error_s / 4);
     return between(0, code === Close.RESTART ? restart_s : ceiling);
@@ -889,7 +893,7 @@ var Dial = class {
   /** @param {Hub} hub @returns {Promise<Ended>} */
   async #carryByPolling(hub) {
     const end2 = await this.#poll.carry(this.#session, () => {
-      if (this.#isHopeless) this.#setAside(hub, this.#socketFailure);
+      if (FORBIDDEN.includes(this.#socketFailure?.cause)) this.#setAside(hub, this.#socketFailure);
       this.#planSocket(hub);
       this.#welcomed();
     });
@@ -923,8 +927,10 @@ var Dial = class {
   }
   /** @param {Ended} end */
   #countSocketFailure(end2) {
-    if (end2.welcomed) this.#socketFailures = 0;
-    else if (end2.cause !== "closed" && end2.cause !== "dropped") {
+    if (end2.welcomed) {
+      this.#socketFailures = 0;
+      this.#socketFailure = null;
+    } else if (end2.cause !== "closed" && end2.cause !== "dropped") {
       this.#socketFailures += FORBIDDEN.includes(end2.cause) ? this.#pace.socket_failures : 1;
       this.#socketFailure = end2;
     }
@@ -933,11 +939,12 @@ var Dial = class {
     return this.#socketFailures >= this.#pace.socket_failures;
   }
   // --- what is remembered
-  /** Do not try the socket for a while. @param {Hub} hub @param {Ended | null} failure how it ended */
+  /** Do not try the socket for a while. @param {Hub} hub @param {Ended} failure how it ended */
   #setAside(hub, failure2) {
     const { forbidden_s, refused_s } = this.#pace;
-    const seconds = FORBIDDEN.includes(failure2?.cause) ? forbidden_s : refused_s;
+    const seconds = FORBIDDEN.includes(failure2.cause) ? forbidden_s : refused_s;
     this.#isPreferred = false;
+    this.#socketFailure = null;
     this.#remember(hub, this.#clock.now() + seconds * 1e3);
   }
   /** @param {Hub} hub @returns {number} ms for which the socket is not to be tried */
@@ -3910,7 +3917,7 @@ var Exchanges = class {
       await this.#sayTheRest();
       await this.#door.post("bye", bye2, this.#pace.bye_s);
     } catch (error) {
-      if (!(error instanceof Refused || error instanceof Passing || error instanceof ProtocolError)) throw error;
+      if (![Refused, Passing, ProtocolError].some((kind) => error instanceof kind)) throw error;
     } finally {
       this.#end(ended("left", reason));
     }
@@ -4074,7 +4081,10 @@ var Wire = class {
   get isOpen() {
     return !this.#isOver && this.#sockets.readyState(this.#socket) === OPEN;
   }
-  /** Begin to connect. The outcome is a call of `opened` or of `over`, which may come at once. @param {string} url */
+  /**
+   * Begin to connect. The outcome is a call of `opened` or of `over`, which may come at once.
+   * @param {string} url
+   */
   open(url) {
     const sockets = this.#sockets;
     let socket2;
@@ -4817,15 +4827,19 @@ var Session = class {
     if (held) this.#changed();
     return held;
   }
-  /** A job in hand that will not be started: the hub gives it to another. @param {string} job @param {string} reason */
+  /**
+   * A job in hand that will not be started: the hub gives it to another.
+   * @param {string} job
+   * @param {string} reason
+   */
   refuse(job, reason) {
     if (!this.#release(job)) return;
     this.tally.refused += 1;
     this.#push(refuse(job, clipped(reason, MAX_SENTENCE)));
   }
   /**
-   * What the page has to say: `models`, `notice`, and of a job in hand `waiting`, `started`, `piece`, `end` and
-   * `fail`. Of any other job, and in other words, nothing is said to the hub.
+   * What the page has to say: `models`, `notice`, and of a job in hand `waiting`, `started`, `piece`, `end`
+   * and `fail`. Of any other job, and in other words, nothing is said to the hub.
    * @param {{t: string, [member: string]: any}} message
    */
   say(message) {

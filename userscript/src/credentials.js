@@ -2,10 +2,11 @@
  * The hub's address and this tab's token: the only holder of both.
  *
  * The page shares our realm, and after the first moment it may have patched anything: `JSON.stringify`, the
- * methods of strings and arrays, `Object.prototype` with setters, getters and `toJSON`. So the token is never a
- * member of an object that others see, never the result of a promise and never matched by a regular expression
- * (`RegExp.$_` would keep it). It is touched by operators and by references taken now, and leaves this file only
- * as a part of a text: the hello for a socket's own `send`, the header for the userscript manager.
+ * methods of strings and arrays, `Object.prototype` with setters, getters and `toJSON`. So the token is never
+ * a member of an object that others see, never the result of a promise and never matched by a regular
+ * expression (`RegExp.$_` would keep it). It is touched by operators and by references taken now, and leaves
+ * this file only as a part of a text: the hello for a socket's own `send`, the header for the userscript
+ * manager.
  *
  * @typedef {{http: string, ws: string, isLoopback: boolean}} Hub base addresses without a slash at their end
  * @typedef {object} Credentials
@@ -13,8 +14,8 @@
  * @property {boolean} hasToken
  * @property {(words?: typeof WORDS) => boolean} ask ask the person for both; whether there are new ones now
  * @property {(listener: () => void) => void} listen called when another hub or token is to be used
- * @property {(introduction: import("./protocol.js").Introduction, hub: Hub) => string} helloText a hello's JSON
- *   text with the token; "" if `hub` is not the present one any more: a token goes to no hub but its own
+ * @property {(introduction: import("./protocol.js").Introduction, hub: Hub) => string} helloText a hello's
+ *   JSON text with the token; "" if `hub` is not the present one any more: a token goes to no hub but its own
  * @property {(hub: Hub) => string} authorization an Authorization header's value; "" as above
  */
 
@@ -41,7 +42,7 @@ const STORED = "hub";
 const MAX_TOKEN = 200;
 const HELLO_BEGINS = '{"hello":{';
 
-/** What a person reads when asked. A wrong answer is followed by the question again, with `wrong…` in front. */
+/** What a person reads when asked. After a wrong answer the question comes again, with `wrong…` in front. */
 export const WORDS = freeze({
   address: "The address of your hub, such as https://hub.example.org",
   token: "A worker token of that hub",

@@ -1,9 +1,10 @@
 /**
  * Keeps a session connected: which link, when again, and which ends are final.
  *
- * A hub somewhere else: the socket first; where the page's policy or a proxy does not let one through, polling,
- * and that is remembered for the hub. A hub on this very computer: polling first, because the browser would ask
- * the person before it opens a socket there; the socket if that was granted, or when the person asks for it.
+ * A hub somewhere else: the socket first; where the page's policy or a proxy does not let one through,
+ * polling, and that is remembered for the hub. A hub on this very computer: polling first, because the
+ * browser would ask the person before it opens a socket there; the socket if that was granted, or when the
+ * person asks for it.
  *
  * Waiting between attempts is a plain timer, late by up to a minute in a hidden tab: `nudge` makes up for it.
  *
@@ -14,21 +15,23 @@
  * @typedef {object} DialPace seconds between connections
  * @property {number} first_s the ceiling of the first pause: a hub waits 5 s for a link that dropped
  * @property {number} longest_s
+ * @property {number} held_s the same while an answer is in hand: the hub waits half a minute for it
  * @property {number} steady_s a connection that lasted so long was a good one: pauses start short again
  * @property {number} restart_s how far apart workers come back to a hub that restarts
  * @property {number} protocol_error_s
  * @property {number} forbidden_s how long a socket that the page forbids is not tried again
  * @property {number} refused_s how long a socket that does not open is not tried again
  * @property {number} asked_s how long a socket may take to open while the browser asks the person
- * @property {number} socket_failures so many must fail in a row before polling is tried; a number, not seconds
+ * @property {number} socket_failures so many must fail in a row before polling is tried; a number, not
+ *   seconds
  *
  * @typedef {object} DialState
  * @property {"socket" | "poll" | null} link the link in use, or the one being tried
  * @property {boolean} connected
  * @property {boolean} wanted it stays connected, or comes back
  * @property {string | null} reason why it is not connected
- * @property {string | null} ended the name of the close code (in lower case, such as "replaced") after which it
- *   must not come back by itself
+ * @property {string | null} ended the name of the close code (in lower case, such as "replaced") after which
+ *   it must not come back by itself
  * @property {number | null} again_at the clock's ms of the next attempt
  * @property {boolean} canSpeedUp `preferSocket` may help
  */
@@ -44,6 +47,7 @@ const LocalPromise = Promise;
 export const DIAL_PACE = freeze({
   first_s: 0.25,
   longest_s: 30,
+  held_s: 3,
   steady_s: 5,
   restart_s: 5,
   protocol_error_s: PROTOCOL_ERROR_PAUSE_S,
@@ -92,9 +96,9 @@ export class Dial {
   /** How the link before this one ended. @type {Ended | null} */
   #last = null;
   #failures = 0;
-  /** So many sockets in a row did not open, and how the last of them ended. */
+  /** So many sockets in a row did not open. */
   #socketFailures = 0;
-  /** @type {Ended | null} */
+  /** How the last of them ended, until that is remembered. @type {Ended | null} */
   #socketFailure = null;
   #isPreferred = false;
   #isOpening = false;
@@ -192,6 +196,7 @@ export class Dial {
     this.#notBefore = 0;
     this.#asideUntil = 0;
     this.#socketFailures = 0;
+    this.#socketFailure = null;
     this.#isPreferred = false;
     this.#session.forget("another hub is to be used");
     this.#link?.drop("another hub is to be used");
@@ -199,7 +204,7 @@ export class Dial {
     this.start();
   }
 
-  /** Something has happened (the tab is seen again, the network is back): see at once whether the link lives. */
+  /** Something has happened (the tab is seen again, the network is back): see whether the link lives. */
   nudge() {
     if (this.#wake === null) this.#link?.check();
     else if (this.#clock.now() >= this.#notBefore) this.#wake();
@@ -280,8 +285,10 @@ export class Dial {
 
   /** So that workers do not come all at once, nor too often. @param {Ended} end */
   #backoff({ code }) {
-    const { first_s, longest_s, restart_s, protocol_error_s } = this.#pace;
-    const ceiling = min(longest_s, first_s * 2 ** min(this.#failures, 20));
+    const { first_s, longest_s, held_s, restart_s, protocol_error_s } = this.#pace;
+    const isAwaited = this.#session.busy > 0 || this.#session.unacked > 0;
+    const longest = isAwaited ? min(held_s, longest_s) : longest_s;
+    const ceiling = min(longest, first_s * 2 ** min(this.#failures, 20));
     this.#failures += 1;
     if (code === Close.PROTOCOL_ERROR) return between(0, protocol_error_s / 4);
     return between(0, code === Close.RESTART ? restart_s : ceiling);
@@ -348,8 +355,8 @@ export class Dial {
   /** @param {Hub} hub @returns {Promise<Ended>} */
   async #carryByPolling(hub) {
     const end = await this.#poll.carry(this.#session, () => {
-      // The hub is there, so it is the socket that does not get through.
-      if (this.#isHopeless) this.#setAside(hub, this.#socketFailure);
+      // The hub is there. What did not open may have been tried while it was not: see at once.
+      if (FORBIDDEN.includes(this.#socketFailure?.cause)) this.#setAside(hub, this.#socketFailure);
       this.#planSocket(hub);
       this.#welcomed();
     });
@@ -386,8 +393,10 @@ export class Dial {
 
   /** @param {Ended} end */
   #countSocketFailure(end) {
-    if (end.welcomed) this.#socketFailures = 0;
-    else if (end.cause !== "closed" && end.cause !== "dropped") {
+    if (end.welcomed) {
+      this.#socketFailures = 0;
+      this.#socketFailure = null;
+    } else if (end.cause !== "closed" && end.cause !== "dropped") {
       this.#socketFailures += FORBIDDEN.includes(end.cause) ? this.#pace.socket_failures : 1;
       this.#socketFailure = end;
     }
@@ -399,11 +408,13 @@ export class Dial {
 
   // --- what is remembered
 
-  /** Do not try the socket for a while. @param {Hub} hub @param {Ended | null} failure how it ended */
+  /** Do not try the socket for a while. @param {Hub} hub @param {Ended} failure how it ended */
   #setAside(hub, failure) {
     const { forbidden_s, refused_s } = this.#pace;
-    const seconds = FORBIDDEN.includes(failure?.cause) ? forbidden_s : refused_s;
+    const seconds = FORBIDDEN.includes(failure.cause) ? forbidden_s : refused_s;
     this.#isPreferred = false;
+    // Said once, so that its time does not begin anew with each connection.
+    this.#socketFailure = null;
     this.#remember(hub, this.#clock.now() + seconds * 1000);
   }
 

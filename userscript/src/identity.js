@@ -1,7 +1,7 @@
 /**
- * A worker's id: each tab has its own, and keeps it when it is reloaded. A duplicated tab, which starts with a
- * copy of the other's storage, notices by a Web Lock and takes a new one. The held lock also keeps the browser
- * from freezing the tab.
+ * A worker's id: each tab has its own, and keeps it when it is reloaded. A duplicated tab, which starts with
+ * a copy of the other's storage, notices by a Web Lock and takes a new one. The held lock also keeps the
+ * browser from freezing the tab.
  */
 
 const { crypto } = globalThis;
@@ -55,8 +55,8 @@ function newId() {
 }
 
 /**
- * Hold an id's lock; null if another tab does not let go of it. Waiting in line for it, and not asking again and
- * again, makes a reload as quick as the old document ends.
+ * Hold an id's lock; null if another tab does not let go of it. Waiting in line for it, and not asking again
+ * and again, makes a reload as quick as the old document ends.
  * @param {LockManager | undefined} locks
  * @param {string} id
  * @param {import("./clock.js").Clock} clock

@@ -2,9 +2,9 @@
  * What a link is: one face for the WebSocket and for polling, and how each of them ends.
  *
  * `closed`: the hub said so, with `code`. `left`: we said goodbye. `dropped`: we let go of it, to come back.
- * `lost`: it broke or fell silent. `timeout`: no welcome came in time. `refused`: no socket opened, and browsers
- * do not tell why. `csp`: the page's policy forbids sockets to the hub. `mixed_content`: an https page may not
- * open a ws socket there. `unreachable`: a POST had no answer, or one that says: not now.
+ * `lost`: it broke or fell silent. `timeout`: no welcome came in time. `refused`: no socket opened, and
+ * browsers do not tell why. `csp`: the page's policy forbids sockets to the hub. `mixed_content`: an https
+ * page may not open a ws socket there. `unreachable`: a POST had no answer, or one that says: not now.
  *
  * @typedef {"closed" | "left" | "dropped" | "lost" | "timeout" | "refused" | "csp" | "mixed_content"
  *   | "unreachable"} Cause

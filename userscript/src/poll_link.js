@@ -1,6 +1,6 @@
 /**
- * The polling link: a slow socket made of POSTs, with the WebSocket link's own face. A userscript manager makes
- * the requests, past the page's policy and without an Origin.
+ * The polling link: a slow socket made of POSTs, with the WebSocket link's own face. A userscript manager
+ * makes the requests, past the page's policy and without an Origin.
  *
  * It lives on the callbacks of requests: in a hidden tab these are on time where chains of timers are not.
  *
@@ -9,8 +9,8 @@
  * @typedef {import("./clock.js").Clock} Clock
  * @typedef {{method: string, url: string, headers: object, body: string, timeout_ms: number}} Details
  * @typedef {{status: number, text: string, headers: string}} Answer `headers`: lines of "name: value"
- * @typedef {(details: Details) => {answer: Promise<Answer>, abort: () => void}} Request `answer` rejects with an
- *   Error when there is none
+ * @typedef {(details: Details) => {answer: Promise<Answer>, abort: () => void}} Request `answer` rejects with
+ *   an Error when there is none
  * @typedef {object} PollPace seconds that shape polling
  * @property {number} hello_s how long a hello may take
  * @property {number} answer_s how long an exchange may take beyond the hub's `wait_s`
@@ -57,8 +57,8 @@ const GIVEN_UP = freeze(ended("dropped", "it was given up"));
 // --- requests ---------------------------------------------------------------------------------------------
 
 /**
- * The userscript manager's requests, without cookies. What the manager is given has no prototype: what it looks
- * for and does not find, the page must not be asked for.
+ * The userscript manager's requests, without cookies. What the manager is given has no prototype: what it
+ * looks for and does not find, the page must not be asked for.
  * @param {(details: object) => {abort?: () => void} | void} GM_xmlhttpRequest
  * @returns {Request}
  */
@@ -339,7 +339,7 @@ class Exchanges {
       await this.#door.post("bye", bye, this.#pace.bye_s);
     } catch (error) {
       // The hub will miss us in its own time.
-      if (!(error instanceof Refused || error instanceof Passing || error instanceof ProtocolError)) throw error;
+      if (![Refused, Passing, ProtocolError].some((kind) => error instanceof kind)) throw error;
     } finally {
       this.#end(ended("left", reason));
     }

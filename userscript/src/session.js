@@ -2,8 +2,8 @@
  * A worker's life in frames. No sockets: links ask it what to say and tell it what was said. No page either:
  * jobs go out by `take` and `cancel`, and what the page has to say comes in by `say`.
  *
- * The twin of the agent's `session.py`. One thing differs: a page cannot be slowed down, so pieces are taken into
- * memory up to the protocol's bound; beyond it the session is over, and the next hello begins another.
+ * The twin of the agent's `session.py`. One thing differs: a page cannot be slowed down, so pieces are taken
+ * into memory up to the protocol's bound; beyond it the session is over, and the next hello begins another.
  *
  * @typedef {import("./protocol.js").State} State
  * @typedef {import("./protocol.js").Model} Model
@@ -145,8 +145,8 @@ class Answer {
 /**
  * One worker at one hub: the numbering, the jobs in hand, what is on offer and how the worker feels.
  *
- * It outlives links: `introduction` and `welcomed` begin a connection, `disconnected` ends it, and what is said
- * in between waits in the channel.
+ * It outlives links: `introduction` and `welcomed` begin a connection, `disconnected` ends it, and what is
+ * said in between waits in the channel.
  */
 export class Session {
   #card;
@@ -448,7 +448,11 @@ export class Session {
     return held;
   }
 
-  /** A job in hand that will not be started: the hub gives it to another. @param {string} job @param {string} reason */
+  /**
+   * A job in hand that will not be started: the hub gives it to another.
+   * @param {string} job
+   * @param {string} reason
+   */
   refuse(job, reason) {
     if (!this.#release(job)) return;
     this.tally.refused += 1;
@@ -456,8 +460,8 @@ export class Session {
   }
 
   /**
-   * What the page has to say: `models`, `notice`, and of a job in hand `waiting`, `started`, `piece`, `end` and
-   * `fail`. Of any other job, and in other words, nothing is said to the hub.
+   * What the page has to say: `models`, `notice`, and of a job in hand `waiting`, `started`, `piece`, `end`
+   * and `fail`. Of any other job, and in other words, nothing is said to the hub.
    * @param {{t: string, [member: string]: any}} message
    */
   say(message) {

@@ -5,8 +5,8 @@
  * closed at once and never fires `close`, and one that an https page may not open throws. So `Wire` has one
  * outcome for throw, error, close and timeout, with a reason.
  *
- * In a hidden tab only timers that are set in a message's handler are on time: every watchdog is, and there is
- * neither an interval nor a chain of timers.
+ * In a hidden tab only timers that are set in a message's handler are on time: every watchdog is, and there
+ * is neither an interval nor a chain of timers.
  *
  * @typedef {import("./link.js").Ended} Ended
  * @typedef {import("./session.js").Session} Session
@@ -45,8 +45,8 @@ const ownerOf = (prototype, name) =>
   hasOwn(prototype, name) ? prototype : ownerOf(getPrototypeOf(prototype), name);
 
 /**
- * The page's WebSocket by references taken now: the page can patch its prototypes later, and would otherwise be
- * handed the socket, and with the first `send` the token.
+ * The page's WebSocket by references taken now: the page can patch its prototypes later, and would otherwise
+ * be handed the socket, and with the first `send` the token.
  * @param {Window} window
  */
 function takeSockets({ WebSocket, MessageEvent, CloseEvent }) {
@@ -89,7 +89,10 @@ class Wire {
     return !this.#isOver && this.#sockets.readyState(this.#socket) === OPEN;
   }
 
-  /** Begin to connect. The outcome is a call of `opened` or of `over`, which may come at once. @param {string} url */
+  /**
+   * Begin to connect. The outcome is a call of `opened` or of `over`, which may come at once.
+   * @param {string} url
+   */
   open(url) {
     const sockets = this.#sockets;
     let socket;
