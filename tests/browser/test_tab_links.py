@@ -63,6 +63,7 @@ async def test_a_socket_that_stops_passing_in_mid_answer_loses_nothing(start_sta
         await transport(stage, "socket")
         asking = stage.asking(STALL)
         await stage.arena.reached(STALL)
+        await stage.started()
         standing.refuses_sockets = True
         standing.cut()
         await transport(stage, "poll")
@@ -79,6 +80,7 @@ async def test_twenty_seconds_offline_in_mid_answer_lose_nothing(start_stage, st
         await transport(stage, "socket")
         asking = stage.asking(STALL)
         await stage.arena.reached(STALL)
+        await stage.started()
         standing.shut()
         await transport(stage, "none")
         stage.arena.release()

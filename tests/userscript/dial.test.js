@@ -174,7 +174,7 @@ describe("a hub somewhere else", () => {
 
   test("what is remembered is of one hub alone, and nonsense is nothing", async (t) => {
     const Sockets = counted(WebSocket);
-    for (const value of ["never", null, -5, NaN, {}]) {
+    for (const value of ["never", null, -5, NaN, {}, Date.now() + 2 * DAY * 1000]) {
       const kept = memory();
       kept.set("socket_again_at https://another.example", Date.now() + 1e9);
       kept.set(`socket_again_at ${hub.url}`, value);
@@ -206,7 +206,7 @@ describe("a hub somewhere else", () => {
     assert.equal(tab.session.welcomes.at(-1).resumed, true);
   });
 
-  test("that is down is no reason to poll", async (t) => {
+  test("that is down for a while is no reason to stay with polling", async (t) => {
     const own = await startHub(t);
     await own.end("SIGKILL");
     const kept = memory();
@@ -281,7 +281,8 @@ describe("a hub on this computer", () => {
     const tab = here(t, Sockets, { permissions: permissions("prompt"), pace });
     await connected(tab, "poll");
     tab.dial.preferSocket();
-    assert.equal(Sockets.made, 1);
+    tab.dial.preferSocket();
+    assert.equal(Sockets.made, 1, "who clicks twice is asked once");
     const before = tab.states.length;
     await eventually(() => tab.states.length > before, "it gives up");
     assert.equal(tab.dial.state.link, "poll");
@@ -381,6 +382,18 @@ describe("coming back", () => {
     tab.manager.GM_setValue("hub", `${hub.url} ${hub.token}`);
     tab.dial.start();
     await connected(tab, "socket");
+  });
+
+  test("stopping before it is known which link it will be opens none", async (t) => {
+    let answer;
+    const permissions = { query: () => new Promise((resolve) => (answer = resolve)) };
+    const Sockets = counted(WebSocket);
+    const tab = open(t, Sockets, { isLoopback: true, dial: { permissions } });
+    await eventually(() => answer);
+    const stopped = tab.dial.stop();
+    answer({ state: "granted" });
+    await stopped;
+    assert.deepEqual([Sockets.made, tab.manager.requests.length], [0, 0]);
   });
 
   test("stopping while a socket opens takes no time either", async (t) => {

@@ -1,4 +1,4 @@
-/** A tab without a page: the userscript's links side as main.js assembles it. A test is in the page's place. */
+/** A tab without a page: the userscript's links side as main.js assembles it, and a test in its page. */
 
 import { clockOf } from "../../userscript/src/clock.js";
 import { openCredentials } from "../../userscript/src/credentials.js";
@@ -23,6 +23,7 @@ export const QUICK_SOCKET = { ...SOCKET_PACE, open_s: 2, welcome_s: 2, proof_s: 
 export const QUICK_POLL = {
   ...POLL_PACE,
   hello_s: 3,
+  batch_s: 0.02,
   retry_first_s: 0.02,
   retry_longest_s: 0.1,
   patience_s: 2,

@@ -818,7 +818,6 @@ var Dial = class {
     if (ENDS_SESSION.includes(end2.code)) this.#session.forget(end2.reason);
     if (end2.welcomed && lasted >= this.#pace.steady_s * 1e3) this.#failures = 0;
     if (transport === "socket") this.#countSocketFailure(end2);
-    else if (end2.cause === "unreachable") this.#socketFailures = 0;
     if (end2.cause === "dropped" || FORBIDDEN.includes(end2.cause) && this.#poll !== null) return;
     const asked_s = this.#askedPause(end2);
     this.#notBefore = this.#clock.now() + asked_s * 1e3;
@@ -951,7 +950,8 @@ var Dial = class {
   #forbiddenFor(hub) {
     const kept2 = this.#memory.get(`socket_again_at ${hub.http}`);
     const until = max2(this.#asideUntil, typeof kept2 === "number" && kept2 > 0 ? kept2 : 0);
-    return min2(max2(0, until - this.#clock.now()), this.#pace.forbidden_s * 1e3);
+    const left = until - this.#clock.now();
+    return left > this.#pace.forbidden_s * 1e3 ? 0 : max2(0, left);
   }
   /** @param {Hub} hub @param {number} until the clock's ms */
   #remember(hub, until) {

@@ -270,7 +270,6 @@ export class Dial {
     if (ENDS_SESSION.includes(end.code)) this.#session.forget(end.reason);
     if (end.welcomed && lasted >= this.#pace.steady_s * 1000) this.#failures = 0;
     if (transport === "socket") this.#countSocketFailure(end);
-    else if (end.cause === "unreachable") this.#socketFailures = 0; // Nothing answers: polling is no better.
     if (end.cause === "dropped" || (FORBIDDEN.includes(end.cause) && this.#poll !== null)) return;
     const asked_s = this.#askedPause(end);
     this.#notBefore = this.#clock.now() + asked_s * 1000;
@@ -422,7 +421,9 @@ export class Dial {
   #forbiddenFor(hub) {
     const kept = this.#memory.get(`socket_again_at ${hub.http}`);
     const until = max(this.#asideUntil, typeof kept === "number" && kept > 0 ? kept : 0);
-    return min(max(0, until - this.#clock.now()), this.#pace.forbidden_s * 1000);
+    const left = until - this.#clock.now();
+    // Nothing is set aside for longer: the computer's clock was wrong then, or is now.
+    return left > this.#pace.forbidden_s * 1000 ? 0 : max(0, left);
   }
 
   /** @param {Hub} hub @param {number} until the clock's ms */
