@@ -12,6 +12,7 @@ ORDER = """
     __init__
     errors protocol settings
     rules.openai rules.tokens rules.rotation rules.attempt rules.folding rules.profile
+    rules.window rules.tiers
     store.database store.audit store.accounts store.journal store.workers
     store.profiles store.__init__
     live.feed live.log live.alarms live.timer live.jobs live.workers live.dispatch live.hub
