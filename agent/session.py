@@ -136,6 +136,7 @@ class Session:
         self._idle = asyncio.Event()
         self._idle.set()
         self._start_over()
+        self._introduced = self._told, self._told_models
 
     def _start_over(self) -> None:
         self._channel = Channel()
@@ -178,6 +179,7 @@ class Session:
         """The first message of a connection; by polling the token travels elsewhere."""
         # A hello has no place for when a pause is over: a status frame tells that after the welcome.
         self._told, self._told_models = self._status()._replace(until=None), self._models
+        self._introduced = self._told, self._told_models
         resume = Resume(self._id, self._channel.received) if self._id else None
         return encode(
             HelloMessage(
@@ -221,9 +223,9 @@ class Session:
             raise ProtocolError("the hub resumed a session that is not ours")
 
     def _begin(self) -> None:
-        told, told_models = self._told, self._told_models
         self.forget("the hub began a new session")
-        self._told, self._told_models = told, told_models
+        # What was said after the hello went to the old session, and with it.
+        self._told, self._told_models = self._introduced
         self._draining_for.pop("hub", None)
 
     def parted(self) -> None:

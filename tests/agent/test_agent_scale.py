@@ -21,7 +21,17 @@ from agent.engines import (
 from agent.engines.echo import EchoEngine
 from agent.session import Card, Session
 from agent.status import status_line
-from hub.protocol import Notice, Ping, Pong, ProfileFrame, Scale, StatusFrame
+from hub.protocol import (
+    Exchange,
+    Notice,
+    Ping,
+    Pong,
+    ProfileFrame,
+    Scale,
+    StatusFrame,
+    Welcome,
+    decode_worker_packet,
+)
 
 BOTH = pytest.mark.parametrize("transport", ["socket", "poll"])
 
@@ -254,3 +264,19 @@ def test_only_an_engine_with_a_site_is_one():
     assert isinstance(ScriptSite(), SiteEngine)
     assert not isinstance(ScriptEngine(), SiteEngine)
     assert not isinstance(EchoEngine(), SiteEngine)
+
+
+async def test_a_change_between_hello_and_welcome_is_told_to_a_new_session():
+    """When the resume is refused, what was said in between went to the session that is gone."""
+    session = Session(Card("w", "n", 1), EchoEngine())
+    session.welcomed(welcome("s1", resumed=False))
+    session.parted()
+    session.hello()
+    session.needs_attention("test", "look here")
+    session.welcomed(welcome("s2", resumed=False))
+    [frame] = decode_worker_packet(session.packet()).frames
+    assert frame == StatusFrame("attention", "look here")
+
+
+def welcome(session: str, *, resumed: bool) -> Welcome:
+    return Welcome(session, "c", resumed, 0, 20, 30, 1024 * 1024, Exchange(0, 0))

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
+import { rmSync } from "node:fs";
 import { cp, mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -83,7 +84,7 @@ function environment(settings, path = "HUB") {
 let prepared = null;
 async function prepare() {
   const directory = await mkdtemp(join(tmpdir(), "hub-"));
-  process.on("exit", () => rm(directory, { recursive: true, force: true }));
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
   const key = await command(directory, "key", "create", "--name", "from a test");
   const token = await command(directory, "worker-token", "create", "--name", "from a test");
   return { directory, key, token };
