@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import ssl
 import sys
 from asyncio.subprocess import PIPE, create_subprocess_exec
@@ -20,6 +19,7 @@ from tests.arena import Arena, practice_arena, scenarios
 from tests.arena.catalogue import catalogue, flight
 from tests.arena.designs import fitting
 from tests.arena.scenarios import REFUSALS, STREAMS, Ask
+from tests.browser.chromium import ARGUMENTS, find_chromium
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -27,16 +27,7 @@ PROFILE = json.loads(
     (Path(__file__).parent.parent / "hub" / "rules" / "site_profile.json").read_text()
 )
 SELECTORS = PROFILE["selectors"]
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+CHROMIUM = find_chromium()
 HELD = {"hang", "stall"}
 NO_END = {"empty": "truncated", "truncated": "truncated", "step_error": "truncated"}
 BROKEN = {"cut": "failed", "dropped": "failed"}
@@ -47,7 +38,7 @@ async def browser() -> AsyncIterator[BrowserContext]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield await browser.new_context(ignore_https_errors=True)
         await browser.close()
 
