@@ -22,6 +22,7 @@ from rich.table import Table
 
 from hub.app import running
 from hub.settings import load
+from hub.store.audit import Actor
 from tests.arena import practice_arena
 from tests.browser.chromium import chromium
 from tests.browser.extension import make_extension
@@ -52,8 +53,8 @@ async def set_up(folder: Path, by_socket: bool) -> AsyncIterator[tuple[Stage, Pa
         practice_arena() as arena,
         running(load(settings, environ={}, directory=folder)) as (live, url),
     ):
-        key = (await live.store.keys.create("bench", "bench")).secret
-        token = (await live.store.worker_tokens.create("bench", "bench")).secret
+        key = (await live.store.keys.create("bench", Actor("bench"))).secret
+        token = (await live.store.worker_tokens.create("bench", Actor("bench"))).secret
         hub = RunningHub(live, url, key, token)
         await use_local_site(hub)
         address = "http://hub.test" if by_socket else url

@@ -9,7 +9,7 @@ from .app import CONTROL_SOCKET, AlreadyRunning, hold
 from .errors import HubError
 from .settings import Settings
 from .store import open_store
-from .web.admin import Office, carry_out, find
+from .web.admin import COMMAND_LINE, Office, carry_out, find
 
 PATIENCE_S = 10.0
 """How long to wait for another command, or for a hub that is just starting or stopping."""
@@ -34,7 +34,7 @@ async def call(settings: Settings, method: str, path: str, body: dict[str, Any])
 async def _directly(settings: Settings, method: str, path: str, body: dict[str, Any]) -> Any:
     with hold(settings.data):
         async with open_store(settings) as store:
-            return await carry_out(Office(store, None, "command line"), find(method, path), body)
+            return await carry_out(Office(store, None, COMMAND_LINE), find(method, path), body)
 
 
 async def _through_the_hub(settings: Settings, method: str, path: str, body: dict[str, Any]) -> Any:

@@ -8,11 +8,19 @@
     │   └── UnsupportedParameter     400   no live worker honours it
     ├── InvalidApiKey                401
     ├── Forbidden                    403
+    │   ├── AccountDisabled          403
+    │   ├── ModelNotAllowed          403   the key is not for this model
+    │   └── InsufficientScope        403   the key is not for this endpoint
     ├── ModelNotFound                404
     ├── UnknownUrl                   404
+    ├── NotFound                     404   no such user, key, tier, price
     ├── MethodNotAllowed             405
+    ├── AlreadyExists                409
     ├── RequestTooLarge              413
     │   └── AttachmentTooLarge       413
+    ├── RateLimited                  429   a window is full, or too many run at once
+    │   └── LargerThanLimit          429   it would never fit the window
+    ├── InsufficientQuota            429   the budget is spent
     ├── QueueFull                    429   too many are waiting
     ├── UpstreamRateLimited          429   the site asked for a pause
     ├── InternalError                500   a defect of ours
@@ -122,6 +130,24 @@ class Forbidden(HubError):
     type = "permission_error"
 
 
+class AccountDisabled(Forbidden):
+    """The account of this key is disabled. Ask the operator of this hub."""
+
+    code = "account_disabled"
+
+
+class ModelNotAllowed(Forbidden):
+    """This API key may not use this model. GET /v1/models lists those it may."""
+
+    code = "model_not_allowed"
+
+
+class InsufficientScope(Forbidden):
+    """This API key is not made for this endpoint. Make one with that scope."""
+
+    code = "insufficient_scope"
+
+
 class ModelNotFound(HubError):
     """No worker has ever offered this model. GET /v1/models lists those that are live."""
 
@@ -138,12 +164,29 @@ class UnknownUrl(HubError):
     code = "unknown_url"
 
 
+class NotFound(HubError):
+    """There is no such thing."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
 class MethodNotAllowed(HubError):
     """This URL does not answer that method."""
 
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+
+
+class AlreadyExists(HubError):
+    """There is one already."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "already_exists"
+    permanent = True
 
 
 class RequestTooLarge(HubError):
@@ -158,6 +201,40 @@ class AttachmentTooLarge(RequestTooLarge):
     """The site refused an attachment as too large. Send a smaller one."""
 
     code = "attachment_too_large"
+
+
+class RateLimited(HubError):
+    """A limit of this account is reached. Come back after the time in Retry-After."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self, message: str = "", *, unit: str = "requests", retry_after: float | None = None
+    ) -> None:
+        """`unit` says what there were too many of: `requests` or `tokens`."""
+        super().__init__(message, retry_after=retry_after)
+        self.unit = unit
+
+    def body(self) -> dict[str, Any]:
+        body = super().body()
+        body["error"]["type"] = self.unit
+        return body
+
+
+class LargerThanLimit(RateLimited):
+    """This request alone is larger than the limit of this account. Shorten it, or lower `max_tokens`."""
+
+    permanent = True
+
+
+class InsufficientQuota(HubError):
+    """The budget of this account is spent. Ask the operator of this hub, or wait for the next period."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    permanent = True
 
 
 class QueueFull(HubError):

@@ -80,6 +80,25 @@ class Line(Struct, forbid_unknown_fields=True, frozen=True):
     max_waiting: Annotated[int, doc("Requests waiting at once; then 429 queue_full.", ge=0)] = 1000
 
 
+class Admission(Struct, forbid_unknown_fields=True, frozen=True):
+    """How requests are held against the limits of their key and its user."""
+
+    answer_tokens: Annotated[
+        int,
+        doc(
+            "Tokens held back for an answer until its length is known, where the caller names none.",
+            ge=0,
+        ),
+    ] = 2048
+
+
+class Cache(Struct, forbid_unknown_fields=True, frozen=True):
+    """How long, in seconds, what was looked up stays in memory. Changes made through the hub hold at once."""
+
+    user_data_ttl: Annotated[float, doc("Keys, worker tokens and their users.", gt=0)] = 300
+    model_list_ttl: Annotated[float, doc("The lists that GET /v1/models answers.", gt=0)] = 3600
+
+
 class Log(Struct, forbid_unknown_fields=True, frozen=True):
     """What is written to standard error."""
 
@@ -121,6 +140,8 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     deadlines: Deadlines = msgspec.field(default_factory=Deadlines)
     workers: Workers = msgspec.field(default_factory=Workers)
     line: Line = msgspec.field(default_factory=Line)
+    limits: Admission = msgspec.field(default_factory=Admission)
+    cache: Cache = msgspec.field(default_factory=Cache)
     log: Log = msgspec.field(default_factory=Log)
 
     @property

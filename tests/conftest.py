@@ -11,6 +11,7 @@ import pytest
 from hub.app import running
 from hub.live.hub import Hub
 from hub.settings import load
+from hub.store.audit import Actor
 
 
 @dataclass
@@ -23,10 +24,10 @@ class RunningHub:
     worker_token: str
 
     async def new_key(self, name: str = "another") -> str:
-        return (await self.hub.store.keys.create(name, "test")).secret
+        return (await self.hub.store.keys.create(name, Actor("test"))).secret
 
     async def new_worker_token(self, name: str = "another") -> str:
-        return (await self.hub.store.worker_tokens.create(name, "test")).secret
+        return (await self.hub.store.worker_tokens.create(name, Actor("test"))).secret
 
     async def rows(self, sql: str = "SELECT * FROM requests ORDER BY id") -> list[Any]:
         """What the database holds once all writes so far are done."""
@@ -47,8 +48,8 @@ async def start_hub(tmp_path: Path) -> AsyncIterator[StartHub]:
             overrides = {"data_dir": str(tmp_path / "data"), "port": 0, **settings}
             loaded = load(overrides, environ={}, directory=tmp_path)
             hub, url = await stack.enter_async_context(running(loaded))
-            key = (await hub.store.keys.create("caller", "test")).secret
-            token = (await hub.store.worker_tokens.create("worker", "test")).secret
+            key = (await hub.store.keys.create("caller", Actor("test"))).secret
+            token = (await hub.store.worker_tokens.create("worker", Actor("test"))).secret
             return RunningHub(hub, url, key, token)
 
         yield start

@@ -9,12 +9,14 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Literal
 
 from .. import errors
 from ..errors import (
     HubError,
+    ModelNotAllowed,
     ModelNotFound,
     NoWorkerAvailable,
     QueueFull,
@@ -43,14 +45,16 @@ from ..protocol import (
     WorkerFrame,
 )
 from ..rules import tokens
-from ..rules.openai import dump_usage, finish_reason, unsupported
+from ..rules.openai import dump_usage, finish_reason, trusted_figures, unsupported
 from ..settings import Settings
 from ..store import Store
-from ..store.accounts import Credential
 from ..store.journal import Accepted, Progress, Settled, State
+from ..store.keys import Caller
+from ..store.worker_tokens import WorkerToken
 from ..store.workers import Seen
 from .feed import Feed, RequestSettled, SiteChanged, StorageTrouble, WorkerFailed
-from .jobs import Job, Line, Outcome
+from .gate import Gate
+from .jobs import NOTHING_DUE, Bill, Job, Line, Outcome
 from .timer import Timer
 from .workers import Held, Link, Roster, Worker
 
@@ -85,12 +89,15 @@ class _Wait:
 class Dispatch:
     """All jobs that are not over, and what becomes of them."""
 
-    def __init__(self, settings: Settings, store: Store, roster: Roster, feed: Feed) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, roster: Roster, gate: Gate, feed: Feed
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._deadlines = settings.deadlines
         self._store = store
         self._roster = roster
+        self._gate = gate
         self._feed = feed
         self._line = Line(settings.line.max_waiting)
         self._waits: dict[str, _Wait] = {}
@@ -116,17 +123,19 @@ class Dispatch:
         """Jobs in line."""
         return len(self._line)
 
-    def check(self, model: str, needs: dict[str, str]) -> None:
+    def check(self, caller: Caller, model: str, needs: dict[str, str]) -> None:
         """Refuse what can be refused before it is written down.
 
-        Raises ShuttingDown, ModelNotFound, UnsupportedParameter.
+        Raises ShuttingDown, ModelNotAllowed, ModelNotFound, UnsupportedParameter.
         """
         if self.draining:
             raise self._shutting_down()
-        if model not in self._store.workers.known:
+        if not caller.key.scopes.allows_model(model):
+            raise ModelNotAllowed(param="model")
+        if self._store.workers.first_seen(model, caller.user_id) is None:
             message = f"The model {model[:200]!r} is not known here. GET /v1/models lists those that are live."
             raise ModelNotFound(message, param="model")
-        offering = list(self._roster.offering(model))
+        offering = list(self._roster.offering_to(caller, model))
         for feature, param in needs.items():
             if offering and not any(feature in w.models[model].features for w in offering):
                 raise unsupported(param, model)
@@ -134,9 +143,17 @@ class Dispatch:
     async def submit(self, job: Job) -> None:
         """Write a job down and let it in. Raises QueueFull, ShuttingDown, StorageFailed."""
         if self._line.is_full and not self._roster.has_room(job, monotonic()):
+            self._gate.withdraw(job.reservation)
             self._line.check_room()
         accepted = Accepted(
-            job.id, job.key.id, "/v1/chat/completions", job.model, job.stream, _unix_us()
+            job.id,
+            job.caller.key.id,
+            job.caller.user_id,
+            "/v1/chat/completions",
+            job.model,
+            job.stream,
+            job.accepted_at,
+            job.prompt.tokens,
         )
         self._jobs[job.id] = job
         self._idle.clear()
@@ -148,9 +165,11 @@ class Dispatch:
             raise
         except sqlite3.Error as problem:  # the disk: nothing may run
             self._feed.announce(StorageTrouble(str(problem)))
+            self._gate.withdraw(job.reservation)
             self._forget(job)
             raise errors.StorageFailed(retry_after=10) from problem
         except Exception:
+            self._gate.withdraw(job.reservation)
             self._forget(job)
             raise
         if job.settling:
@@ -164,13 +183,13 @@ class Dispatch:
             self._fail(job, full)
 
     def leave(self, job: Job, *, delivered: bool) -> None:
-        """The caller is gone; `delivered` says whether it got what was taken so far.
+        """The caller is gone; `delivered` says whether it got what left for it so far.
 
         Nothing happens to a job that is over, or was never let in.
         """
         if job.id not in self._jobs or job.settling:
             return
-        answer = job.answer(taken_only=True).text if delivered else ""
+        answer = job.answer(delivered_only=True).text if delivered else ""
         self._settle(job, "cancelled", Outcome(error=None), answer, cancel="caller_left")
 
     def outlook(self, job: Job) -> tuple[int, int | None] | None:
@@ -181,7 +200,8 @@ class Dispatch:
         if job.id not in self._waits:
             return None
         position = self._line.position(job)
-        slots = sum(worker.slots for worker in self._roster.offering(job.model))
+        offering = self._roster.offering_to(job.caller, job.model)
+        slots = sum(worker.slots for worker in offering)
         if self._usual_s is None or not slots:
             return position, None
         return position, math.ceil(self._usual_s * position / slots)
@@ -227,7 +247,7 @@ class Dispatch:
         """The error of a job that no worker can take."""
         if job.last_fail is not None:
             return job.last_fail
-        wait = self._roster.soonest(job.model, monotonic())
+        wait = self._roster.soonest(job, monotonic())
         return NoWorkerAvailable(retry_after=wait or self._deadlines.absent_s)
 
     # --- offers
@@ -236,6 +256,8 @@ class Dispatch:
         self._unwait(job)
         job.tried.add(worker.session)
         job.worker = worker.name
+        job.own_worker = worker.is_own(job.caller)
+        job.trusted = worker.token.trusted
         job.offered = job.offered or monotonic()
         held = worker.offer(job)
         self._holders[job.id] = worker
@@ -275,7 +297,7 @@ class Dispatch:
 
     # --- the desk: what workers do
 
-    def admit(self, hello: Hello, token: Credential, link: Link) -> tuple[Worker, Welcome]:
+    def admit(self, hello: Hello, token: WorkerToken, link: Link) -> tuple[Worker, Welcome]:
         """A worker introduces itself under a valid token; jobs may be waiting for it."""
         worker, welcome = self._roster.admit(hello, token, link, self)
         if self.draining:
@@ -341,7 +363,9 @@ class Dispatch:
     def overflowed(self, worker: Worker, held: Held) -> None:
         """Stop a job whose caller reads too slowly."""
         job = held.job
-        self._fail(job, SlowCaller(), cancel="slow_caller")
+        error = Outcome(error=SlowCaller())
+        answer = job.answer(delivered_only=True).text
+        self._settle(job, "failed", error, answer, cancel="slow_caller")
         if job.on_overflow is not None:
             job.on_overflow()
 
@@ -374,7 +398,7 @@ class Dispatch:
         match frame:
             case StatusFrame():
                 if frame.slots is not None:
-                    worker.slots = frame.slots
+                    worker.set_slots(frame.slots)
                 worker.change(frame.state, frame.reason, frame.until)
             case ModelsFrame():
                 self._offer_models(worker, frame)
@@ -400,7 +424,7 @@ class Dispatch:
     def _remember(self, worker: Worker) -> None:
         """Write down what the worker offers, so that its models stay known."""
         seen = Seen(worker.id, worker.name, worker.kind, worker.version, worker.region)
-        written = self._store.workers.saw(worker.token.id, seen, list(worker.models))
+        written = self._store.workers.saw(worker.token, seen, list(worker.models))
         self._await_write(written)
 
     def _heard_of(
@@ -472,7 +496,9 @@ class Dispatch:
     def _fail(
         self, job: Job, error: HubError, *, state: State = "failed", cancel: str | None = None
     ) -> None:
-        self._settle(job, state, Outcome(error=error), job.answer().text, cancel=cancel)
+        # A stream still gets what came before the error; any other answer is nothing but the error.
+        answer = job.answer().text if job.stream else ""
+        self._settle(job, state, Outcome(error=error), answer, cancel=cancel)
 
     def _settle(
         self, job: Job, state: State, outcome: Outcome, answer: str, *, cancel: str | None = None
@@ -497,8 +523,10 @@ class Dispatch:
         self._conclude(job, state, outcome, count)
 
     def _conclude(self, job: Job, state: State, outcome: Outcome, count: tokens.Count) -> None:
-        outcome = Outcome(outcome.finish_reason, outcome.error, count, outcome.worker_usage)
+        outcome = replace(outcome, bill=self._bill(job, state, outcome, count))
         job.finish(outcome)
+        bill = outcome.bill
+        self._gate.settle(job.reservation, bill.prompt + bill.completion, bill.cost)
         if state == "completed" and job.offered is not None:
             took = monotonic() - job.offered
             usual = took if self._usual_s is None else self._usual_s
@@ -506,6 +534,20 @@ class Dispatch:
         self._await_write(self._store.journal.settle(_settlement(job, state, outcome)))
         self._feed.announce(_announcement(job, state, outcome))
         self._forget(job)
+
+    def _bill(self, job: Job, state: State, outcome: Outcome, count: tokens.Count) -> Bill:
+        """What was delivered, by the hub's own count or by that of a worker that is trusted."""
+        if state != "completed" and not count.tokens:
+            return NOTHING_DUE
+        prompt, cached, completion = job.prompt.tokens, 0, count.tokens
+        estimated = job.prompt.estimated or count.estimated
+        figures = trusted_figures(outcome.worker_usage) if job.trusted else None
+        if figures is not None and state == "completed":
+            prompt, cached, completion = figures
+            estimated = False
+        price = self._store.prices.of(job.model, job.accepted_at / 1e6, own_worker=job.own_worker)
+        cost = price.cost(prompt, completion, cached=cached)
+        return Bill(prompt, cached, completion, 0, cost, estimated, job.own_worker)
 
     def _await_write(self, write: "asyncio.Future[Any]") -> None:
         """Nobody waits for this write, but it must not fail unseen, nor be cut off by a shutdown."""
@@ -528,6 +570,19 @@ class Dispatch:
         """Write down how far open jobs have come; None if there are none."""
         rows = [_progress(job, self._holders.get(job.id)) for job in self._jobs.values()]
         return self._store.journal.progress(rows) if rows else None
+
+    async def count_running(self) -> None:
+        """Count what running answers have delivered since the last time, and hold back what they need."""
+        fresh = [(job, text) for job in self._jobs.values() if (text := job.uncounted())]
+        if not fresh:
+            return
+        counts = await asyncio.to_thread(lambda: [tokens.count_text(text) for _, text in fresh])
+        for (job, _), count in zip(fresh, counts, strict=True):
+            job.counted_tokens += count.tokens
+            prices, at = self._store.prices, job.accepted_at / 1e6
+            prompt, completion = job.prompt.tokens, job.counted_tokens
+            cost = prices.at_most(job.model, at, prompt, completion)
+            self._gate.grow(job.reservation, prompt + completion, cost)
 
     def hurry(self) -> None:
         """End the draining now."""
@@ -569,7 +624,7 @@ def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
     now = _unix_us()
     # What the event loop's clock says, as Unix time.
     offset = now - monotonic() * 1e6
-    count = outcome.completion
+    bill = outcome.bill
     return Settled(
         state=state,
         offered_at=None if job.offered is None else int(job.offered * 1e6 + offset),
@@ -577,30 +632,38 @@ def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
         first_piece_at=None if job.first_piece is None else int(job.first_piece * 1e6 + offset),
         settled_at=now,
         worker=job.worker,
+        own_worker=bill.own_worker,
         deliveries=len(job.tried),
         delivered_chars=_delivered_chars(job, state),
-        prompt_tokens=job.prompt.tokens,
-        completion_tokens=count.tokens,
-        tokens_estimated=job.prompt.estimated or count.estimated,
+        prompt_tokens=bill.prompt,
+        cached_tokens=bill.cached,
+        completion_tokens=bill.completion,
+        images=bill.images,
+        tokens_estimated=bill.estimated,
+        cost=bill.cost,
         worker_usage=dump_usage(outcome.worker_usage),
         finish_reason=outcome.finish_reason,
         error_code=outcome.error.code if outcome.error else None,
         id=job.id,
+        user_id=job.caller.user_id,
+        key_id=job.caller.key.id,
+        model=job.model,
+        accepted_at=job.accepted_at,
     )
 
 
 def _delivered_chars(job: Job, state: State | None) -> int:
     """What the caller has had, or surely gets: all, unless it left or the answer still runs."""
-    if state is None or state == "cancelled":
-        return job.taken_chars if job.stream else 0
-    return job.received_chars
+    if state == "completed" or (state is not None and state != "cancelled" and job.stream):
+        return job.received_chars
+    return job.delivered_chars if job.stream else 0
 
 
 def _announcement(job: Job, state: State, outcome: Outcome) -> RequestSettled:
     now = monotonic()
     return RequestSettled(
         request=job.id,
-        key=job.key.name,
+        key=job.caller.key.name,
         model=job.model,
         state=state,
         error=outcome.error.code if outcome.error else None,
@@ -608,8 +671,8 @@ def _announcement(job: Job, state: State, outcome: Outcome) -> RequestSettled:
         deliveries=len(job.tried),
         duration_s=now - job.accepted,
         first_piece_s=None if job.first_piece is None else job.first_piece - job.accepted,
-        prompt_tokens=job.prompt.tokens,
-        completion_tokens=outcome.completion.tokens,
+        prompt_tokens=outcome.bill.prompt,
+        completion_tokens=outcome.bill.completion,
     )
 
 
@@ -620,4 +683,12 @@ def _progress(job: Job, holder: Worker | None) -> Progress:
     started = None
     if job.started is not None:
         started = _unix_us() - int((monotonic() - job.started) * 1e6)
-    return Progress(state, job.worker, started, _delivered_chars(job, None), job.id)
+    return Progress(
+        state,
+        job.worker,
+        job.own_worker,
+        started,
+        _delivered_chars(job, None),
+        job.counted_tokens,
+        job.id,
+    )

@@ -11,10 +11,12 @@ from ..protocol import Close
 from ..rules import tokens
 from ..settings import Settings
 from ..store import Store, open_store
+from ..store.journal import Open
 from . import log
 from .alarms import Alarms
 from .dispatch import Dispatch
 from .feed import Feed
+from .gate import Gate
 from .workers import Roster
 
 CHECKPOINT_S = 1.0
@@ -31,13 +33,12 @@ class Hub:
         self.feed.listen(log.write_lines)
         self.feed.listen(Alarms(store.system_log, self.feed).hear)
         self.roster = Roster(settings, self.feed, msgspec.to_builtins(store.profiles.current))
-        self.dispatch = Dispatch(settings, store, self.roster, self.feed)
+        self.gate = Gate(store)
+        self.dispatch = Dispatch(settings, store, self.roster, self.gate, self.feed)
 
-    async def revoke_worker_token(self, token_id: str, actor: str) -> bool:
-        """End a token and the sessions opened under it; False if there was none of that id."""
-        revoked = await self.store.worker_tokens.revoke(token_id, actor)
-        self.roster.revoke(token_id)
-        return revoked
+    async def accounts_changed(self) -> None:
+        """After a change to users or worker tokens: sessions that are not allowed any more end at once."""
+        self.roster.heed(await self.store.worker_tokens.all())
 
     def hand_out_profile(self) -> None:
         """Let every worker have the site profile that is in force now."""
@@ -53,10 +54,13 @@ class Hub:
         """Write down once a second how far the open requests have come."""
         while True:
             await asyncio.sleep(CHECKPOINT_S)
-            written = self.dispatch.checkpoint()
-            if written is not None:
-                with suppress(Exception):  # the settlement will tell of the same trouble
+            with suppress(Exception):  # the settlement will tell of the same trouble
+                await self.dispatch.count_running()
+                written = self.dispatch.checkpoint()
+                if written is not None:
                     await written
+                await self.store.keys.write_used()
+                await self.store.worker_tokens.write_seen()
 
 
 @asynccontextmanager
@@ -66,7 +70,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     Hold the data directory's lock meanwhile. Leaving the context does not drain; call `drain` before.
     """
     async with open_store(settings) as store:
-        interrupted = await store.journal.interrupt_open()
+        interrupted = await store.journal.interrupt_open(lambda left: _cost(store, left))
         if interrupted:
             structlog.get_logger().warning("settled as interrupted", requests=interrupted)
         hub = Hub(settings, store)
@@ -79,3 +83,9 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             checkpoints.cancel()
             with suppress(asyncio.CancelledError):
                 await checkpoints
+
+
+def _cost(store: Store, left: Open) -> int:
+    """What a request that a crash left open costs, in micro-dollars."""
+    price = store.prices.of(left.model, left.accepted_at / 1e6, own_worker=left.own_worker)
+    return price.cost(left.prompt_tokens, left.completion_tokens)

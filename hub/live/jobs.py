@@ -7,15 +7,32 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import HubError, QueueFull
 from ..protocol import Piece
 from ..rules.openai import Answer
-from ..rules.tokens import Count
-from ..store.accounts import Credential
+from ..rules.tokens import Count, safe_end
+from ..store.keys import Caller
+from .gate import Reservation
 
-NOTHING = Count(0)
+
+class Bill(NamedTuple):
+    """What a request comes to: the tokens of what was delivered with those of its prompt, and micro-dollars.
+
+    Where nothing was delivered, nothing is due.
+    """
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    images: int = 0
+    cost: int = 0
+    estimated: bool = False
+    own_worker: bool = False
+
+
+NOTHING_DUE = Bill()
 PIECE_OVERHEAD = 64
 """Bytes that a waiting piece takes beyond its text, roughly."""
 
@@ -26,10 +43,9 @@ class Outcome:
 
     finish_reason: str | None = None
     error: HubError | None = None
-    completion: Count = NOTHING
-    """The tokens of what was delivered, by the hub's own count."""
+    bill: Bill = NOTHING_DUE
     worker_usage: dict[str, Any] | None = None
-    """The worker's own figures, never billed."""
+    """The worker's own figures; billed only where its token is trusted."""
 
 
 @dataclass(eq=False)
@@ -38,13 +54,16 @@ class Job:
 
     loop: asyncio.AbstractEventLoop
     id: str
-    key: Credential
+    caller: Caller
+    reservation: Reservation
     kind: str
     model: str
     body: bytes
     needs: frozenset[str]
     stream: bool
     accepted: float
+    accepted_at: int
+    """The same moment in Unix microseconds."""
     max_pending: int
     """Bytes of pieces that may wait for the caller."""
     prompt: Count
@@ -53,6 +72,10 @@ class Job:
     """Sessions that have had this job; none gets it twice."""
     worker: str | None = None
     """The name of the worker that had it last."""
+    own_worker: bool = False
+    """Whether that was a private worker of the caller's own."""
+    trusted: bool = False
+    """Whether that worker's own figures are billed."""
     offered: float | None = None
     started: float | None = None
     first_piece: float | None = None
@@ -73,6 +96,12 @@ class Job:
         """Characters that the worker sent."""
         self.taken_chars = 0
         """Those of them that the caller's side has taken."""
+        self._delivered = 0
+        self.delivered_chars = 0
+        """Those of them that have left the process on their way to the caller."""
+        self._counted = 0
+        self._uncounted = ""
+        self.counted_tokens = 0
 
     @property
     def is_over(self) -> bool:
@@ -122,12 +151,28 @@ class Job:
         self.taken_chars = self.received_chars
         return pieces
 
-    def answer(self, *, taken_only: bool = False) -> Answer:
-        """All pieces put together, or those that the caller's side has taken."""
+    def delivered(self) -> None:
+        """What was taken so far has left for the caller."""
+        self._delivered = self._taken
+        self.delivered_chars = self.taken_chars
+
+    def answer(self, *, delivered_only: bool = False) -> Answer:
+        """All pieces put together, or those that have left for the caller."""
         answer = Answer()
-        for piece in self._pieces[: self._taken] if taken_only else self._pieces:
+        for piece in self._pieces[: self._delivered] if delivered_only else self._pieces:
             answer.add(piece)
         return answer
+
+    def uncounted(self) -> str:
+        """The delivered text that was not counted yet, up to where a token surely ends; call `counted` then."""
+        answer = Answer()
+        for piece in self._pieces[self._counted : self._delivered]:
+            answer.add(piece)
+        self._counted = self._delivered
+        self._uncounted += answer.text
+        end = safe_end(self._uncounted)
+        text, self._uncounted = self._uncounted[:end], self._uncounted[end:]
+        return text
 
 
 class Line:

@@ -41,7 +41,8 @@ from ..rules.attempt import Attempt, Phase
 from ..rules.folding import fold
 from ..rules.rotation import Rotation
 from ..settings import Settings
-from ..store.accounts import Credential
+from ..store.keys import Caller
+from ..store.worker_tokens import WorkerToken
 from .feed import Feed, WorkerChanged, WorkerCut, WorkerJoined, WorkerLeft, WorkerMisbehaved
 from .jobs import Job
 from .timer import Timer
@@ -122,7 +123,7 @@ class Worker:
     """One session. Times are `time.monotonic()`'s seconds, the event loop's clock."""
 
     def __init__(
-        self, hello: Hello, token: Credential, settings: Settings, desk: Desk, feed: Feed
+        self, hello: Hello, token: WorkerToken, settings: Settings, desk: Desk, feed: Feed
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
@@ -163,11 +164,31 @@ class Worker:
         self.kind = hello.kind
         self.version = hello.version
         self.region = hello.region
-        self.slots = hello.slots
+        self.set_slots(hello.slots)
         self.state: State = hello.state
         self.state_reason: str | None = None
         self.cooling_until = FOREVER if hello.state == "cooling" else 0.0
-        self.models = {model.id: model for model in hello.models}
+        self.set_models(hello.models)
+
+    def set_slots(self, slots: int) -> None:
+        """How many jobs at once it takes, as far as its token allows."""
+        self.slots = slots if self.token.slots is None else min(slots, self.token.slots)
+
+    def set_models(self, models: Iterable[Model]) -> None:
+        """What it offers, as far as its token allows."""
+        allowed = self.token.allows_model
+        self.models = {model.id: model for model in models if allowed(model.id)}
+
+    def serves(self, caller: Caller) -> bool:
+        """Whether this caller may use it: a private worker is its owner's alone."""
+        if caller.user is not None and self.token.user_id == caller.user.id:
+            return True
+        return self.token.shared and not caller.key.own_workers_only
+
+    def is_own(self, caller: Caller) -> bool:
+        """Whether it is a private worker of this caller's."""
+        token = self.token
+        return not token.shared and caller.user is not None and token.user_id == caller.user.id
 
     @property
     def polling(self) -> bool:
@@ -202,6 +223,7 @@ class Worker:
         model = self.models.get(job.model)
         return (
             model is not None
+            and self.serves(job.caller)
             and self.session not in job.tried
             and self.state in ("ready", "cooling")
             and not self.draining
@@ -483,6 +505,8 @@ class Roster:
         self._by_model: dict[str, dict[Worker, None]] = {}
         self._rotations: dict[str, Rotation[Worker]] = {}
         self._ended: TTLCache[str, Close] = TTLCache(REMEMBERED, REMEMBERED_S)
+        self.version = 0
+        """Grows whenever what is offered changes."""
         self.dropped = 0
         """Frames dropped by sessions that are over."""
 
@@ -492,7 +516,7 @@ class Roster:
     def __iter__(self) -> Iterator[Worker]:
         return iter(list(self._sessions.values()))
 
-    def session(self, session: str, token: Credential) -> Worker | None:
+    def session(self, session: str, token: WorkerToken) -> Worker | None:
         """The session of that id, if it was opened under this very token."""
         worker = self._sessions.get(session)
         return worker if worker is not None and worker.token.id == token.id else None
@@ -502,7 +526,7 @@ class Roster:
         return self._ended.get(session, Close.SESSION_GONE)
 
     def admit(
-        self, hello: Hello, token: Credential, link: Link, desk: Desk
+        self, hello: Hello, token: WorkerToken, link: Link, desk: Desk
     ) -> tuple[Worker, Welcome]:
         """Resume the session that a hello names, or open a new one in its worker's place."""
         resumed = self._resume(hello, token)
@@ -521,7 +545,7 @@ class Roster:
         )
         return worker, self._welcome(worker, resumed=resumed is not None)
 
-    def _resume(self, hello: Hello, token: Credential) -> Worker | None:
+    def _resume(self, hello: Hello, token: WorkerToken) -> Worker | None:
         worker = self._by_identity.get((token.id, hello.worker))
         resume = hello.resume
         if worker is None or resume is None or resume.session != worker.session:
@@ -533,7 +557,7 @@ class Roster:
         worker.introduce(hello)
         return worker
 
-    def _open(self, hello: Hello, token: Credential, desk: Desk) -> Worker:
+    def _open(self, hello: Hello, token: WorkerToken, desk: Desk) -> Worker:
         before = self._by_identity.get((token.id, hello.worker))
         if before is not None:
             before.end("the worker opened a new session", Close.REPLACED)
@@ -566,10 +590,11 @@ class Roster:
         if self._by_identity.get((worker.token.id, worker.id)) is worker:
             del self._by_identity[worker.token.id, worker.id]
 
-    def revoke(self, token_id: str) -> None:
-        """A token was revoked: its sessions end at once."""
+    def heed(self, tokens: Iterable[WorkerToken]) -> None:
+        """These are the tokens that work now: sessions under any other end at once."""
+        working = {token.id for token in tokens}
         for worker in self:
-            if worker.token.id == token_id:
+            if worker.token.id not in working:
                 worker.end("the worker token was revoked", Close.UNAUTHORIZED)
 
     def hand_out(self, profile: dict[str, Any]) -> None:
@@ -584,24 +609,33 @@ class Roster:
         """The workers that offer a model, able or not."""
         return self._by_model.get(model, ())
 
-    def models(self) -> dict[str, Model]:
-        """What the live workers offer together."""
+    def offering_to(self, caller: Caller, model: str) -> Iterable[Worker]:
+        """Those of them that this caller may use."""
+        return (worker for worker in self.offering(model) if worker.serves(caller))
+
+    def models(self, caller: Caller | None = None) -> dict[str, Model]:
+        """What the live workers offer together, or those that this caller may use."""
         offered = {}
         for model_id, workers in self._by_model.items():
-            offered[model_id] = next(iter(workers)).models[model_id]
+            for worker in workers:
+                if caller is None or worker.serves(caller):
+                    offered[model_id] = worker.models[model_id]
+                    break
         return offered
 
     def set_models(self, worker: Worker, models: Iterable[Model]) -> None:
         """A worker's catalogue changed."""
         self._unindex(worker)
-        worker.models = {model.id: model for model in models}
+        worker.set_models(models)
         self._index(worker)
 
     def _index(self, worker: Worker) -> None:
+        self.version += 1
         for model in worker.models:
             self._by_model.setdefault(model, {})[worker] = None
 
     def _unindex(self, worker: Worker) -> None:
+        self.version += 1
         for model in worker.models:
             workers = self._by_model.get(model, {})
             workers.pop(worker, None)
@@ -614,10 +648,11 @@ class Roster:
     # --- choosing
 
     def pick(self, job: Job, now: float) -> Worker | None:
-        """Whose turn it is, among those that can take the job at once."""
+        """Whose turn it is, among those that can take the job at once; the caller's own go first."""
         able = [(worker, 1) for worker in self.offering(job.model) if worker.can_take(job, now)]
         if not able:
             return None
+        able = [turn for turn in able if turn[0].is_own(job.caller)] or able
         return self._rotations.setdefault(job.model, Rotation()).pick(able)
 
     def has_room(self, job: Job, now: float) -> bool:
@@ -631,8 +666,9 @@ class Roster:
             for worker in self.offering(job.model)
         )
 
-    def soonest(self, model: str, now: float) -> float | None:
+    def soonest(self, job: Job, now: float) -> float | None:
         """In how many seconds the first cooling worker may be asked again; None if none is cooling."""
-        waits = [worker.cools_until(model) - now for worker in self.offering(model)]
+        offering = self.offering_to(job.caller, job.model)
+        waits = [worker.cools_until(job.model) - now for worker in offering]
         waits = [wait for wait in waits if 0 < wait < FOREVER]
         return min(waits) if waits else None

@@ -102,6 +102,11 @@ class ChatRequest(Struct):
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    @property
+    def answer_at_most(self) -> int | None:
+        """The tokens that the caller allows the answer; None if it names none."""
+        return self.max_completion_tokens or self.max_tokens
+
     def needs(self) -> dict[str, str]:
         """Features that a worker must declare, each with the parameter that asks for it."""
         needs = {}
@@ -196,6 +201,27 @@ def dump_usage(usage: dict[str, Any] | None) -> str | None:
     except TypeError:
         return None
     return text if 0 < len(text) <= LONGEST_USAGE else None
+
+
+class _Details(Struct):
+    cached_tokens: Annotated[int, Meta(ge=0, le=2**53)] = 0
+
+
+class _Figures(Struct):
+    prompt_tokens: Annotated[int, Meta(ge=0, le=2**53)]
+    completion_tokens: Annotated[int, Meta(ge=0, le=2**53)]
+    prompt_tokens_details: _Details | None = None
+
+
+def trusted_figures(usage: dict[str, Any] | None) -> tuple[int, int, int] | None:
+    """Prompt, cached and completion tokens as a worker gives them; None if they make no sense."""
+    try:
+        figures = msgspec.convert(usage, _Figures)
+    except msgspec.ValidationError:
+        return None
+    details = figures.prompt_tokens_details
+    cached = min(details.cached_tokens, figures.prompt_tokens) if details else 0
+    return figures.prompt_tokens, cached, figures.completion_tokens
 
 
 def unsupported(param: str, model: str) -> UnsupportedParameter:

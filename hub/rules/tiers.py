@@ -17,8 +17,8 @@ PER = 1_000_000
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
-class Tier(Struct, forbid_unknown_fields=True, frozen=True):
-    """Limits of a user, or of a single key; None is no limit."""
+class Limits(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
+    """What a user, or a single key, may use; None is no limit."""
 
     requests_per_minute: Count | None = None
     requests_per_hour: Count | None = None
@@ -29,10 +29,11 @@ class Tier(Struct, forbid_unknown_fields=True, frozen=True):
     budget_per_day: Count | None = None
     """Micro-dollars in a calendar day, UTC."""
     budget_per_month: Count | None = None
-    priority: Annotated[int, Meta(ge=0, le=9)] = 0
-    """Place in the line: higher goes first."""
-    retention_days: Annotated[int, Meta(ge=0, le=3_650)] = 90
-    """How long the journal keeps its rows."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit at all."""
+        return any(getattr(self, name) is not None for name in Limits.__struct_fields__)
 
     def request_limits(self) -> list[Limit]:
         """The windows in which requests are counted, the shortest first."""
@@ -45,6 +46,17 @@ class Tier(Struct, forbid_unknown_fields=True, frozen=True):
     def token_limits(self) -> list[Limit]:
         """The windows in which tokens are counted, the shortest first."""
         return _limits((MINUTE_S, self.tokens_per_minute), (DAY_S, self.tokens_per_day))
+
+
+NO_LIMITS = Limits()
+
+
+class Tier(Limits, frozen=True):
+    """The limits of its users, their place in the line, and how long the journal keeps their rows."""
+
+    priority: Annotated[int, Meta(ge=0, le=9)] = 0
+    """Higher goes first."""
+    retention_days: Annotated[int, Meta(ge=0, le=3_650)] = 90
 
 
 def _limits(*limits: tuple[float, int | None]) -> list[Limit]:
@@ -121,11 +133,14 @@ def price_of(prices: Iterable[Price], model: str, at: float, *, own_worker: bool
     valid = [
         price
         for price in prices
-        if price.own_workers == own_worker
-        and price.valid_from <= at
-        and (price.pattern == model or fnmatchcase(model, price.pattern))
+        if price.own_workers == own_worker and price.valid_from <= at and matches(price, model)
     ]
     return max(valid, key=lambda price: (*_precision(price, model), price.valid_from), default=FREE)
+
+
+def matches(price: Price, model: str) -> bool:
+    """Whether a price is for this model."""
+    return price.pattern == model or fnmatchcase(model, price.pattern)
 
 
 def _precision(price: Price, model: str) -> tuple[bool, int]:

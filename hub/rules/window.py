@@ -5,6 +5,7 @@ to stand still.
 """
 
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -56,6 +57,12 @@ class Arrivals:
         if self._first > 64 and self._first > len(self):
             del self._times[: self._first]
             self._first = 0
+
+    def withdraw(self, at: float) -> None:
+        """One that was admitted at this moment did not enter after all; nothing happens if it is forgotten."""
+        place = bisect_left(self._times, at, self._first)
+        if place < len(self._times) and self._times[place] == at:
+            del self._times[place]
 
     def _no_earlier(self, now: float) -> float:
         return max(now, self._times[-1]) if self._times else now
@@ -129,6 +136,12 @@ class Amounts:
         self._entries.append(entry)
         self._used += amount
         return entry
+
+    def reset(self, now: float) -> float:
+        """Seconds until nothing of now counts any more; 0 if nothing does."""
+        if not self.used(now):
+            return 0.0
+        return max(0.0, self._entries[-1].at + self._length_s - now)
 
     def correct(self, entry: Entry, amount: int) -> None:
         """What the amount turned out to be."""

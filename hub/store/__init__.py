@@ -4,11 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ..settings import Settings
-from .accounts import KEY_PREFIX, TOKEN_PREFIX, Credentials
-from .audit import SystemLog
+from .audit import AuditLog, SystemLog
 from .database import Database, NewerDatabase, open_database
 from .journal import Journal
+from .keys import Keys
+from .ledger import Ledger
 from .profiles import Profiles
+from .tiers import Prices, Tiers
+from .users import Users
+from .worker_tokens import WorkerTokens
 from .workers import WorkerBook
 
 __all__ = ["NewerDatabase", "Store", "open_store"]
@@ -17,14 +21,28 @@ __all__ = ["NewerDatabase", "Store", "open_store"]
 class Store:
     """Everything that is kept, by subject."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self.database = database
-        self.keys = Credentials(database, "api_keys", KEY_PREFIX)
-        self.worker_tokens = Credentials(database, "worker_tokens", TOKEN_PREFIX)
+        self.tiers = Tiers(database)
+        self.prices = Prices(database)
+        self.users = Users(database, self._forget)
+        self.keys = Keys(database, settings.cache.user_data_ttl)
+        self.worker_tokens = WorkerTokens(database, settings.cache.user_data_ttl)
         self.journal = Journal(database)
+        self.ledger = Ledger(database)
         self.workers = WorkerBook(database)
         self.profiles = Profiles(database)
+        self.audit_log = AuditLog(database)
         self.system_log = SystemLog(database)
+
+    async def load(self) -> None:
+        """Read what is held in memory."""
+        for part in (self.tiers, self.prices, self.workers, self.profiles):
+            await part.load()
+
+    def _forget(self) -> None:
+        self.keys.forget()
+        self.worker_tokens.forget()
 
 
 @asynccontextmanager
@@ -32,9 +50,8 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     """The store in `data_dir`, which is made if need be. Hold `hub.lock` while it is open: one hub, one writer."""
     database = await open_database(settings.data / "hub.db", settings.synchronous)
     try:
-        store = Store(database)
-        await store.workers.load()
-        await store.profiles.load()
+        store = Store(database, settings)
+        await store.load()
         yield store
     finally:
         await database.close()

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import time
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -12,12 +13,71 @@ KEPT = 20_000
 """Lines of the system log; older ones make room."""
 
 
-def record(connection: sqlite3.Connection, actor: str, action: str, subject: str) -> None:
-    """Write an administrative act down, within the transaction that carries it out."""
+class Actor(NamedTuple):
+    """Who does something, and from which address; "" for this machine."""
+
+    name: str
+    address: str = ""
+
+
+def record(
+    connection: sqlite3.Connection, actor: Actor, action: str, subject: str, detail: str = ""
+) -> None:
+    """Write an administrative act down, within the transaction that carries it out. No secrets."""
     connection.execute(
-        "INSERT INTO audit_log (at, actor, action, subject) VALUES (?, ?, ?, ?)",
-        (time.time_ns() // 1000, actor, action, subject),
+        "INSERT INTO audit_log (at, actor, address, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)",
+        (time.time_ns() // 1000, actor.name, actor.address, action, subject, detail),
     )
+
+
+class Act(Struct, frozen=True):
+    """A line of the audit log; `at` is in Unix seconds."""
+
+    at: float
+    actor: str
+    address: str
+    action: str
+    subject: str
+    detail: str
+
+
+class AuditLog:
+    """Administrative acts and refused sign-ins. Acts of the store write themselves down; see `record`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write(
+        self, actor: Actor, action: str, subject: str, detail: str = ""
+    ) -> "asyncio.Future[None]":
+        """Add a line about something that changes no data, such as a refused sign-in."""
+        return self._database.write(
+            lambda connection: record(connection, actor, action, subject, detail)
+        )
+
+    async def latest(
+        self, count: int, *, actor: str | None = None, action: str | None = None
+    ) -> list[Act]:
+        """The last `count` lines, the newest first; `action` is a beginning, such as `users.`."""
+
+        def select(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+            return connection.execute(
+                "SELECT * FROM audit_log WHERE (?1 IS NULL OR actor = ?1)"
+                " AND (?2 IS NULL OR substr(action, 1, length(?2)) = ?2) ORDER BY id DESC LIMIT ?3",
+                (actor, action, count),
+            ).fetchall()
+
+        return [
+            Act(
+                row["at"] / 1e6,
+                row["actor"],
+                row["address"],
+                row["action"],
+                row["subject"],
+                row["detail"],
+            )
+            for row in await self._database.read(select)
+        ]
 
 
 class Entry(Struct, frozen=True):

@@ -2,11 +2,12 @@
 
 import asyncio
 import sqlite3
-import time
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
 
+from .credentials import now_us
 from .database import Database, RowStatement
+from .ledger import Posting, Spent, post, spent_by_family, spent_by_user
 
 State = Literal["completed", "failed", "cancelled", "expired", "interrupted"]
 
@@ -16,10 +17,12 @@ class Accepted(NamedTuple):
 
     id: str
     key_id: str
+    user_id: str
     endpoint: str
     model: str
     stream: bool
     accepted_at: int
+    prompt_tokens: int
 
 
 class Progress(NamedTuple):
@@ -27,13 +30,16 @@ class Progress(NamedTuple):
 
     state: Literal["queued", "offered", "started"]
     worker: str | None
+    own_worker: bool
     started_at: int | None
     delivered_chars: int
+    completion_tokens: int
+    """Of what was delivered, never above it."""
     id: str
 
 
 class Settled(NamedTuple):
-    """How a request ended; the fields are the table's columns, the id last."""
+    """How a request ended; the fields up to the id are the table's columns, the rest is for the ledger."""
 
     state: State
     offered_at: int | None
@@ -41,38 +47,87 @@ class Settled(NamedTuple):
     first_piece_at: int | None
     settled_at: int
     worker: str | None
+    own_worker: bool
     deliveries: int
     delivered_chars: int
-    prompt_tokens: int | None
-    completion_tokens: int | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    images: int
     tokens_estimated: bool
+    cost: int
     worker_usage: str | None
     finish_reason: str | None
     error_code: str | None
     id: str
+    user_id: str
+    key_id: str
+    model: str
+    accepted_at: int
 
 
+class Open(NamedTuple):
+    """A request that a crash left open, as it was last heard of."""
+
+    model: str
+    accepted_at: int
+    own_worker: bool
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Past(NamedTuple):
+    """A settled request, for the windows of its limits."""
+
+    id: str
+    accepted_at: int
+    tokens: int
+    cost: int
+
+
+class History(NamedTuple):
+    """What a user or a key has used lately: requests since some moment, oldest first, and money."""
+
+    requests: list[Past]
+    spent: Spent
+
+
+_ID = Settled._fields.index("id")
 _ACCEPT = RowStatement(
-    "INSERT INTO requests (id, key_id, endpoint, model, stream, accepted_at) VALUES {rows} RETURNING id",
+    f"INSERT INTO requests ({', '.join(Accepted._fields)}) VALUES {{rows}} RETURNING id",  # noqa: S608
     columns=len(Accepted._fields),
     key=Accepted._fields.index("id"),
 )
-_PROGRESS = """
-    UPDATE requests SET state = ?, worker = ?, started_at = ?, delivered_chars = ?
+_PROGRESS = f"""
+    UPDATE requests SET {", ".join(f"{name} = ?" for name in Progress._fields[:-1])}
     WHERE id = ? AND settled_at IS NULL
-"""
-_SET = ", ".join(f"{name} = row.column{n}" for n, name in enumerate(Settled._fields[:-1], 1))
+"""  # noqa: S608 - our own column names
+_SET = ", ".join(f"{name} = row.column{n}" for n, name in enumerate(Settled._fields[:_ID], 1))
+
+
+class _Settlement(RowStatement):
+    """Settles, and adds what took effect to the ledger."""
+
+    def run(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[bool]:
+        changes = super().run(connection, rows)
+        took_effect = [Settled(*row) for row, changed in zip(rows, changes, strict=True) if changed]
+        if took_effect:
+            post(connection, map(_posting, took_effect))
+        return changes
+
+
 # The plus keeps SQLite from looking the row up among all open ones instead of by its id.
-_SETTLE = RowStatement(
+_SETTLE = _Settlement(
     f"UPDATE requests SET {_SET} FROM (VALUES {{rows}}) AS row"  # noqa: S608 - our own column names
-    f" WHERE requests.id = row.column{len(Settled._fields)} AND +requests.settled_at IS NULL"
+    f" WHERE requests.id = row.column{_ID + 1} AND +requests.settled_at IS NULL"
     " RETURNING requests.id",
     columns=len(Settled._fields),
-    key=Settled._fields.index("id"),
+    key=_ID,
 )
-_INTERRUPT = """
-    UPDATE requests SET state = 'interrupted', error_code = 'interrupted', settled_at = ?
-    WHERE settled_at IS NULL
+_RECENT = """
+    SELECT r.id, r.accepted_at, COALESCE(r.prompt_tokens, 0) + COALESCE(r.completion_tokens, 0), r.cost
+    FROM api_keys k JOIN requests r ON r.key_id = k.id
+    WHERE k.{whose} = ? AND r.id >= ? AND r.settled_at IS NOT NULL ORDER BY r.id
 """
 
 
@@ -96,12 +151,100 @@ class Journal:
         return self._database.write(update)
 
     def settle(self, request: Settled) -> "asyncio.Future[bool]":
-        """End a request; the future says False if it had an end already, and nothing is changed then."""
+        """End a request and post it; the future says False if it had an end already, and nothing is changed then."""
         return self._database.write_row(_SETTLE, request, patient=True)
 
-    def interrupt_open(self) -> "asyncio.Future[int]":
-        """Settle what a crash left open; how many there were."""
-        now = time.time_ns() // 1000
-        return self._database.write(
-            lambda connection: connection.execute(_INTERRUPT, (now,)).rowcount
-        )
+    def interrupt_open(self, cost: Callable[[Open], int]) -> "asyncio.Future[int]":
+        """Settle what a crash left open, at its last checkpoint; how many there were.
+
+        `cost` says what one of them costs, in micro-dollars.
+        """
+
+        def settle(connection: sqlite3.Connection) -> int:
+            rows = connection.execute("SELECT * FROM requests WHERE settled_at IS NULL").fetchall()
+            return sum(_SETTLE.run(connection, [_interrupted(row, cost) for row in rows]))
+
+        return self._database.write(settle)
+
+    async def history(
+        self, whose: Literal["user_id", "family"], subject: str, since: int, day: int, month: int
+    ) -> History:
+        """What a user, or a key's family, has used: requests since a moment, money since two. Unix seconds.
+
+        Everything that was written before this call is in it.
+        """
+        await self._database.write(lambda connection: None)
+        spent = spent_by_user if whose == "user_id" else spent_by_family
+
+        def select(connection: sqlite3.Connection) -> History:
+            # One transaction, so that both speak of the same moment.
+            connection.execute("BEGIN")
+            try:
+                rows = connection.execute(
+                    _RECENT.format(whose=whose), (subject, first_id(since * 1_000_000))
+                ).fetchall()
+                return History([Past(*row) for row in rows], spent(connection, subject, day, month))
+            finally:
+                connection.execute("COMMIT")
+
+        return await self._database.read(select)
+
+
+def first_id(at: int) -> str:
+    """The lowest id that a request of this moment (Unix microseconds) can have: ids begin with their time."""
+    return f"{at:013x}"
+
+
+def _posting(row: Settled) -> Posting:
+    completed = row.state == "completed"
+    answered = row.first_piece_at is not None
+    return Posting(
+        row.user_id,
+        row.key_id,
+        row.model,
+        row.accepted_at,
+        1,
+        int(completed),
+        int(row.state == "cancelled"),
+        row.prompt_tokens,
+        row.cached_tokens,
+        row.completion_tokens,
+        row.images,
+        row.cost,
+        max(0, row.settled_at - row.accepted_at) // 1000 if completed else 0,
+        int(answered),
+        max(0, (row.first_piece_at or 0) - row.accepted_at) // 1000 if answered else 0,
+    )
+
+
+def _interrupted(row: sqlite3.Row, cost: Callable[[Open], int]) -> Settled:
+    """What was delivered until the last checkpoint counts; where nothing was, nothing does."""
+    delivered = row["delivered_chars"] > 0
+    prompt = (row["prompt_tokens"] or 0) if delivered else 0
+    completion = (row["completion_tokens"] or 0) if delivered else 0
+    found = Open(row["model"], row["accepted_at"], bool(row["own_worker"]), prompt, completion)
+    return Settled(
+        state="interrupted",
+        offered_at=row["offered_at"],
+        started_at=row["started_at"],
+        first_piece_at=row["first_piece_at"],
+        settled_at=now_us(),
+        worker=row["worker"],
+        own_worker=found.own_worker,
+        deliveries=row["deliveries"],
+        delivered_chars=row["delivered_chars"],
+        prompt_tokens=prompt,
+        cached_tokens=0,
+        completion_tokens=completion,
+        images=0,
+        tokens_estimated=True,
+        cost=cost(found) if delivered else 0,
+        worker_usage=None,
+        finish_reason=None,
+        error_code="interrupted",
+        id=row["id"],
+        user_id=row["user_id"],
+        key_id=row["key_id"],
+        model=row["model"],
+        accepted_at=row["accepted_at"],
+    )

@@ -10,7 +10,7 @@ from msgspec import Struct
 from ..errors import UnknownUrl
 from ..rules import profile as rules
 from ..rules.profile import Profile
-from .audit import record
+from .audit import Actor, record
 from .database import Database
 
 
@@ -45,7 +45,7 @@ class Profiles:
                 problem=str(error),
             )
 
-    async def set(self, profile: Profile, note: str, actor: str) -> Profile:
+    async def set(self, profile: Profile, note: str, actor: Actor) -> Profile:
         """Put a profile in force, as the next version."""
 
         def insert(connection: sqlite3.Connection) -> Profile:
@@ -59,7 +59,7 @@ class Profiles:
                     version,
                     msgspec.json.encode(stored).decode(),
                     note,
-                    actor,
+                    actor.name,
                     time.time_ns() // 1000,
                 ),
             )
@@ -69,7 +69,7 @@ class Profiles:
         self.current = await self._database.write(insert)
         return self.current
 
-    async def roll_back(self, version: int | None, actor: str) -> Profile:
+    async def roll_back(self, version: int | None, actor: Actor) -> Profile:
         """Put an older version in force again, as a new one; without a number, the one before the current.
 
         Raises UnknownUrl if there is none.

@@ -8,7 +8,10 @@ from typing import NamedTuple
 import orjson
 
 from .database import Database
+from .worker_tokens import WorkerToken
 
+EVERYBODY = "*"
+"""Whose models those of shared workers are."""
 LARGEST_FLEET = 1_000
 """Workers remembered of one token, the latest: worker ids are the worker's own invention."""
 
@@ -23,6 +26,10 @@ _FORGET = """
     DELETE FROM workers WHERE token_id = ?1 AND worker_id NOT IN
         (SELECT worker_id FROM workers WHERE token_id = ?1 ORDER BY last_seen DESC LIMIT ?2)
 """
+_OFFERED = """
+    SELECT CASE WHEN t.shared THEN '*' ELSE t.user_id END AS whose, w.models, w.first_seen
+    FROM workers w JOIN worker_tokens t ON t.id = w.token_id
+"""
 
 
 class Seen(NamedTuple):
@@ -36,33 +43,43 @@ class Seen(NamedTuple):
 
 
 class WorkerBook:
-    """The `workers` table; `known` maps each model ever offered to when it was first seen (Unix seconds)."""
+    """The `workers` table, and which models were ever offered to whom."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.known: dict[str, int] = {}
+        self._known: dict[str, dict[str, int]] = {EVERYBODY: {}}
 
     async def load(self) -> None:
         """Read which models are known."""
 
         def select(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-            return connection.execute("SELECT models, first_seen FROM workers").fetchall()
+            return connection.execute(_OFFERED).fetchall()
 
         for row in await self._database.read(select):
-            self._learn(orjson.loads(row["models"]), row["first_seen"] // 1_000_000)
+            self._learn(row["whose"], orjson.loads(row["models"]), row["first_seen"] // 1_000_000)
 
-    def saw(self, token_id: str, seen: Seen, models: list[str]) -> "asyncio.Future[None]":
+    def first_seen(self, model: str, user_id: str) -> int | None:
+        """When a model was first offered to this user or to everybody, in Unix seconds; None if it never was."""
+        return self._known[EVERYBODY].get(model) or self._known.get(user_id, {}).get(model)
+
+    @property
+    def known(self) -> dict[str, int]:
+        """The models that were ever offered to everybody, and when first."""
+        return self._known[EVERYBODY]
+
+    def saw(self, token: WorkerToken, seen: Seen, models: list[str]) -> "asyncio.Future[None]":
         """A worker said hello, or changed its catalogue."""
         now = time.time_ns() // 1000
-        self._learn(models, now // 1_000_000)
-        row = (token_id, *seen, orjson.dumps(models).decode(), now, now)
+        self._learn(EVERYBODY if token.shared else token.user_id or "", models, now // 1_000_000)
+        row = (token.id, *seen, orjson.dumps(models).decode(), now, now)
 
         def upsert(connection: sqlite3.Connection) -> None:
             connection.execute(_SEEN, row)
-            connection.execute(_FORGET, (token_id, LARGEST_FLEET))
+            connection.execute(_FORGET, (token.id, LARGEST_FLEET))
 
         return self._database.write(upsert)
 
-    def _learn(self, models: list[str], first_seen: int) -> None:
+    def _learn(self, whose: str, models: list[str], first_seen: int) -> None:
+        known = self._known.setdefault(whose, {})
         for model in models:
-            self.known[model] = min(self.known.get(model, first_seen), first_seen)
+            known[model] = min(known.get(model, first_seen), first_seen)

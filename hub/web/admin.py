@@ -16,10 +16,12 @@ from ..rules.openai import convert, parse_json
 from ..rules.profile import Profile
 from ..rules.profile import parse as parse_profile
 from ..store import Store
+from ..store.audit import Actor
 from .middleware import json_response, read_body
 from .state import HUB
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
+COMMAND_LINE = Actor("command line")
 LARGEST_BODY = 1024 * 1024
 
 
@@ -28,7 +30,7 @@ class Office(NamedTuple):
 
     store: Store
     hub: Hub | None
-    actor: str
+    actor: Actor
 
 
 class Nothing(Struct, forbid_unknown_fields=True):
@@ -83,9 +85,10 @@ async def list_worker_tokens(office: Office, body: Nothing) -> Any:
 
 async def revoke_worker_token(office: Office, body: Chosen) -> Any:
     """End a worker token; sessions under it are closed at once."""
+    revoked = await office.store.worker_tokens.revoke(body.id, office.actor)
     if office.hub is not None:
-        return _revoked(await office.hub.revoke_worker_token(body.id, office.actor), body.id)
-    return _revoked(await office.store.worker_tokens.revoke(body.id, office.actor), body.id)
+        await office.hub.accounts_changed()
+    return _revoked(revoked, body.id)
 
 
 async def show_profile(office: Office, body: Nothing) -> Any:
@@ -160,7 +163,7 @@ def handler(operation: Operation) -> Callable[[web.Request], Awaitable[web.Respo
     async def handle(request: web.Request) -> web.Response:
         hub = request.app[HUB]
         raw = await read_body(request, LARGEST_BODY)
-        office = Office(hub.store, hub, "command line")
+        office = Office(hub.store, hub, COMMAND_LINE)
         return json_response(await carry_out(office, operation, parse_json(raw or b"{}")))
 
     return handle

@@ -8,10 +8,12 @@ import structlog
 from aiohttp import web
 
 from ..errors import InternalError
+from ..live.gate import Reservation
 from ..live.hub import Hub
-from ..live.jobs import Job
+from ..live.jobs import NOTHING_DUE, Job
 from ..protocol import Piece
 from ..rules import openai, tokens
+from ..store.keys import Caller
 from .middleware import authenticate, read_body
 from .state import HUB, REQUEST_ID
 
@@ -27,24 +29,27 @@ STREAM_HEADERS = {
 async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     """The main road: authenticate, read, check, write down, wait for a worker, answer."""
     hub = request.app[HUB]
-    caller = await authenticate(request)
+    caller = await authenticate(request, "chat.completions")
     body = openai.parse_json(await read_body(request, hub.settings.max_body_bytes))
     chat = openai.parse_chat(body)
     needs = chat.needs()
-    hub.dispatch.check(chat.model, needs)
+    hub.dispatch.check(caller, chat.model, needs)
     ignored = _ignored(hub, chat.model, body)
+    prompt, now = await _count_prompt(chat), time.time()
     job = Job(
         loop=asyncio.get_running_loop(),
         id=request[REQUEST_ID],
-        key=caller,
+        caller=caller,
+        reservation=await _reserve(hub, caller, request[REQUEST_ID], chat, prompt.tokens, now),
         kind="chat",
         model=chat.model,
         body=openai.dump(body),
         needs=frozenset(needs),
         stream=bool(chat.stream),
         accepted=monotonic(),
+        accepted_at=int(now * 1e6),
         max_pending=hub.settings.max_pending_bytes,
-        prompt=await _count_prompt(chat),
+        prompt=prompt,
     )
     answering = _Streamed(request, hub, job, chat) if job.stream else _Plain(hub, job)
     if ignored:
@@ -55,6 +60,16 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     finally:
         # Whatever ended this handler early, the worker must not work for nobody.
         hub.dispatch.leave(job, delivered=job.stream)
+
+
+async def _reserve(
+    hub: Hub, caller: Caller, request: str, chat: openai.ChatRequest, prompt: int, now: float
+) -> Reservation:
+    """Hold back what this request may use. Raises RateLimited, LargerThanLimit, InsufficientQuota."""
+    answer = chat.answer_at_most
+    completion = hub.settings.limits.answer_tokens if answer is None else answer
+    cost = hub.store.prices.at_most(chat.model, now, prompt, completion)
+    return await hub.gate.admit(caller, request, prompt + completion, cost)
 
 
 def _ignored(hub: Hub, model: str, body: dict[str, object]) -> list[str]:
@@ -76,8 +91,8 @@ async def _count_prompt(chat: openai.ChatRequest) -> tokens.Count:
 
 
 def _usage(job: Job) -> dict[str, int]:
-    completion = job.outcome.completion.tokens if job.outcome else 0
-    return openai.usage(job.prompt.tokens, completion)
+    bill = job.outcome.bill if job.outcome else NOTHING_DUE
+    return openai.usage(bill.prompt, bill.completion)
 
 
 class _Plain:
@@ -162,6 +177,8 @@ class _Streamed:
             if data:
                 self._wrote = monotonic()
                 await response.write(data)
+                if self._has_left():
+                    job.delivered()
             if job.is_over and not job.has_pieces:
                 break
             pieces = await job.take()
@@ -171,6 +188,11 @@ class _Streamed:
                 data = self._keep_alive()
             else:
                 data = b""
+
+    def _has_left(self) -> bool:
+        """Whether all that was written is with the system, and would outlive this process."""
+        transport = self._request.transport
+        return transport is not None and not transport.get_write_buffer_size()
 
     def _ending(self) -> bytes:
         outcome = self._job.outcome

@@ -10,7 +10,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..errors import (
+    AccountDisabled,
     HubError,
+    InsufficientScope,
     InternalError,
     InvalidApiKey,
     InvalidRequest,
@@ -18,7 +20,8 @@ from ..errors import (
     RequestTooLarge,
     UnknownUrl,
 )
-from ..store.accounts import Credential
+from ..rules.durations import go_duration
+from ..store.keys import Caller, Endpoint
 from .state import CALLER, HUB, RECEIVED, REQUEST_ID
 
 UNLIMITED = {
@@ -67,7 +70,21 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         headers["openai-processing-ms"] = str(round(passed * 1000))
     headers.update(SECURITY_HEADERS)
     if CALLER in request:
-        headers.update(UNLIMITED)
+        headers.update(await _limits(request))
+
+
+async def _limits(request: web.Request) -> dict[str, str]:
+    """The six headers: of every unit the tightest window."""
+    standings = await request.app[HUB].gate.standings(request[CALLER])
+    headers = dict(UNLIMITED) if standings else UNLIMITED
+    for unit in ("requests", "tokens"):
+        windows = [each for each in standings if each.what == unit]
+        if windows:
+            tightest = min(windows, key=lambda each: (each.remaining, -each.reset_s))
+            headers[f"x-ratelimit-limit-{unit}"] = str(tightest.limit)
+            headers[f"x-ratelimit-remaining-{unit}"] = str(tightest.remaining)
+            headers[f"x-ratelimit-reset-{unit}"] = go_duration(tightest.reset_s)
+    return headers
 
 
 def error_response(error: HubError, cause: web.HTTPException | None = None) -> web.Response:
@@ -107,11 +124,20 @@ def _unknown_url(request: web.Request) -> str:
     return f"There is nothing at {path}."
 
 
-async def authenticate(request: web.Request) -> Credential:
-    """The caller's key, before anything of the body is read. Raises InvalidApiKey."""
-    caller = await request.app[HUB].store.keys.find(presented_secret(request))
+async def authenticate(request: web.Request, endpoint: Endpoint) -> Caller:
+    """Who is calling, before anything of the body is read.
+
+    Raises InvalidApiKey, AccountDisabled, and InsufficientScope if the key is not for this endpoint.
+    """
+    keys = request.app[HUB].store.keys
+    caller = await keys.find(presented_secret(request))
     if caller is None:
         raise InvalidApiKey
+    if caller.user is not None and caller.user.disabled:
+        raise AccountDisabled
+    if not caller.key.scopes.allows_endpoint(endpoint):
+        raise InsufficientScope
+    keys.used(caller.key.id)
     request[CALLER] = caller
     return caller
 

@@ -3,10 +3,10 @@
 from aiohttp import web
 
 from ..live.hub import Hub
-from ..store.accounts import Credential
+from ..store.keys import Caller
 
 HUB = web.AppKey("hub", Hub)
 REQUEST_ID = web.RequestKey("request_id", str)
 RECEIVED = web.RequestKey("received", float)
-CALLER = web.RequestKey("caller", Credential)
+CALLER = web.RequestKey("caller", Caller)
 HEADERS = web.RequestKey("headers", dict[str, str])

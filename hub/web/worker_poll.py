@@ -20,7 +20,7 @@ from ..protocol import (
     decode_worker_packet,
     encode,
 )
-from ..store.accounts import Credential
+from ..store.worker_tokens import WorkerToken
 from .middleware import bearer, json_response, read_body
 from .state import HUB
 
@@ -108,7 +108,7 @@ async def worker_bye(request: web.Request) -> web.Response:
     return json_response({"bye": True})
 
 
-async def _token(request: web.Request, hub: Hub) -> Credential:
+async def _token(request: web.Request, hub: Hub) -> WorkerToken:
     """Raises InvalidApiKey; the header alone counts here."""
     token = await hub.store.worker_tokens.find(bearer(request))
     if token is None:
@@ -145,7 +145,7 @@ def _absent(hub: Hub, worker: Worker | None, session: str) -> web.Response:
     return _refusal(code, "this session is over")
 
 
-def _condemn(raw: bytes, hub: Hub, token: Credential, error: ProtocolError) -> None:
+def _condemn(raw: bytes, hub: Hub, token: WorkerToken, error: ProtocolError) -> None:
     """A bad packet ends its session, if it still says which one."""
     session, connection = _addressed(raw)
     worker = hub.roster.session(session, token)

@@ -18,7 +18,7 @@ from ..protocol import (
     decode_worker_packet,
     encode,
 )
-from ..store.accounts import Credential
+from ..store.worker_tokens import WorkerToken
 from .state import HUB
 
 CLOSE_TIMEOUT_S = 2.0
@@ -109,7 +109,7 @@ async def worker_socket(request: web.Request) -> web.StreamResponse:
     return socket
 
 
-async def _introduction(socket: web.WebSocketResponse, hub: Hub) -> tuple[Hello, Credential]:
+async def _introduction(socket: web.WebSocketResponse, hub: Hub) -> tuple[Hello, WorkerToken]:
     """The hello and whose token it shows. Raises ProtocolError."""
     try:
         async with asyncio.timeout(hub.settings.workers.hello_s):
@@ -126,7 +126,7 @@ async def _introduction(socket: web.WebSocketResponse, hub: Hub) -> tuple[Hello,
 
 
 async def _carry(
-    hub: Hub, socket: web.WebSocketResponse, link: SocketLink, hello: Hello, token: Credential
+    hub: Hub, socket: web.WebSocketResponse, link: SocketLink, hello: Hello, token: WorkerToken
 ) -> None:
     worker, welcome = hub.dispatch.admit(hello, token, link)
     connection = worker.connection

@@ -43,6 +43,7 @@ from agent.socket_link import SocketLink
 from hub.protocol import StatusFrame
 from hub.rules.attempt import Phase
 from hub.rules.profile import parse
+from hub.store.audit import Actor
 from tests.arena import Arena, practice_arena
 from tests.processes import bearer, text_of
 from tests.processes import mode as mode_of
@@ -815,7 +816,7 @@ async def joined(hub: Any, engine: Browsing) -> AsyncIterator[Any]:
 async def behind_a_hub(start_hub: Any, folder: Path, arena: Arena, **options: Any) -> Any:
     """A real hub with a profile without pauses, and an agent with one tab."""
     hub = await start_hub()
-    await hub.hub.store.profiles.set(parse(profile()), "no pauses", "test")
+    await hub.hub.store.profiles.set(parse(profile()), "no pauses", Actor("test"))
     hub.hub.hand_out_profile()
     engine = Browsing(setup(folder, arena.url, **options), None, None, QUICK)
     async with joined(hub, engine) as worker:

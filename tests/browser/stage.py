@@ -10,6 +10,7 @@ import msgspec
 from playwright.async_api import BrowserContext, Page
 
 from hub.rules.profile import Pace, parse
+from hub.store.audit import Actor
 from tests.arena import Arena
 from tests.browser.panel import Panel
 from tests.conftest import RunningHub
@@ -77,7 +78,7 @@ class Stage:
         """Put another profile in force, as an operator does, and wait until the tab has it."""
         profiles = self.hub.hub.store.profiles
         changed = change(json.loads(msgspec.json.encode(profiles.current)))
-        await profiles.set(parse(changed), "", "test")
+        await profiles.set(parse(changed), "", Actor("test"))
         self.hub.hub.hand_out_profile()
         [worker] = self.hub.hub.roster
         await eventually(lambda: not worker.channel.unacked)
@@ -95,7 +96,7 @@ async def use_local_site(hub: RunningHub, **changes: Any) -> None:
     """Let the hub's site be on this machine, and its tabs make no pauses."""
     current = hub.hub.store.profiles.current
     changes = {"hosts": ["127.0.0.1"], "pace": NO_PAUSES, **changes}
-    await hub.hub.store.profiles.set(msgspec.structs.replace(current, **changes), "", "test")
+    await hub.hub.store.profiles.set(msgspec.structs.replace(current, **changes), "", Actor("test"))
     hub.hub.hand_out_profile()
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from hub.store.audit import Actor
 from tests.browser.extension import run_menu_command, stored_values
 from tests.browser.stage import userscript
 from tests.doors import eventually
@@ -84,7 +85,7 @@ async def test_a_newer_script_is_told_and_not_installed(start_stage):
     """A new profile makes a newer script, since the hosts in its metadata come from there."""
     stage = await start_stage(folded=False)
     profiles = stage.hub.hub.store.profiles
-    await profiles.set(profiles.current, "", "test")
+    await profiles.set(profiles.current, "", Actor("test"))
     page = await stage.open()
     panel = await stage.panel(page)
     await panel.shows(f"Version 0.1.0.{profiles.current.version} is out")

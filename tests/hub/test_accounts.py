@@ -9,7 +9,9 @@ import pytest
 
 from hub.settings import load
 from hub.store import Store, open_store
-from hub.store.accounts import Credentials
+from hub.store.audit import Actor
+from hub.store.keys import Caller, Keys
+from hub.store.worker_tokens import WorkerTokens
 
 BOTH = pytest.mark.parametrize("kind", ["keys", "worker_tokens"])
 
@@ -20,7 +22,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
         yield it
 
 
-def credentials(store: Store, kind: str) -> Credentials:
+def credentials(store: Store, kind: str) -> Keys | WorkerTokens:
     return store.keys if kind == "keys" else store.worker_tokens
 
 
@@ -39,10 +41,11 @@ async def audit(store: Store) -> list[tuple[str, str, str]]:
 @BOTH
 async def test_a_secret_finds_its_holder(store, kind):
     mine = credentials(store, kind)
-    made = await mine.create("mine", "test")
-    await mine.create("another", "test")
+    made = await mine.create("mine", Actor("test"))
+    await mine.create("another", Actor("test"))
     found = await mine.find(made.secret)
     assert found is not None
+    found = found.key if isinstance(found, Caller) else found
     assert (found.id, found.name) == (made.id, "mine")
     assert made.secret.startswith(found.prefix)
 
@@ -50,7 +53,7 @@ async def test_a_secret_finds_its_holder(store, kind):
 @BOTH
 async def test_a_secret_is_long_and_never_the_same(store, kind):
     mine = credentials(store, kind)
-    made = [await mine.create("same name", "test") for _ in range(20)]
+    made = [await mine.create("same name", Actor("test")) for _ in range(20)]
     assert len({one.secret for one in made}) == len({one.id for one in made}) == 20
     assert all(len(one.secret) >= 40 for one in made)
 
@@ -59,7 +62,7 @@ async def test_a_secret_is_long_and_never_the_same(store, kind):
 async def test_only_the_hash_is_kept(tmp_path, kind):
     settings = load({"data_dir": str(tmp_path)}, environ={}, directory=tmp_path)
     async with open_store(settings) as store:
-        made = await credentials(store, kind).create("mine", "test")
+        made = await credentials(store, kind).create("mine", Actor("test"))
         assert await credentials(store, kind).find(made.secret)
         while_open = on_disk(tmp_path)
     for written in (while_open, on_disk(tmp_path)):
@@ -70,9 +73,12 @@ async def test_only_the_hash_is_kept(tmp_path, kind):
 @BOTH
 async def test_a_revoked_secret_finds_nobody_at_once(store, kind):
     mine = credentials(store, kind)
-    made, other = await mine.create("mine", "test"), await mine.create("other", "test")
+    made, other = (
+        await mine.create("mine", Actor("test")),
+        await mine.create("other", Actor("test")),
+    )
     assert await mine.find(made.secret)
-    assert await mine.revoke(made.id, "test") is True
+    assert await mine.revoke(made.id, Actor("test")) is True
     assert await mine.find(made.secret) is None
     assert await mine.find(other.secret)
 
@@ -80,16 +86,16 @@ async def test_a_revoked_secret_finds_nobody_at_once(store, kind):
 @BOTH
 async def test_revoking_says_whether_there_was_anything_to_revoke(store, kind):
     mine = credentials(store, kind)
-    made = await mine.create("mine", "test")
-    assert [await mine.revoke(made.id, "test") for _ in range(2)] == [True, False]
-    assert await mine.revoke("nobody", "test") is False
+    made = await mine.create("mine", Actor("test"))
+    assert [await mine.revoke(made.id, Actor("test")) for _ in range(2)] == [True, False]
+    assert await mine.revoke("nobody", Actor("test")) is False
 
 
 @BOTH
 async def test_the_list_shows_what_is_not_revoked_oldest_first(store, kind):
     mine = credentials(store, kind)
-    made = [await mine.create(name, "test") for name in ("a", "b", "c")]
-    await mine.revoke(made[1].id, "test")
+    made = [await mine.create(name, Actor("test")) for name in ("a", "b", "c")]
+    await mine.revoke(made[1].id, Actor("test"))
     assert [one.name for one in await mine.all()] == ["a", "c"]
 
 
@@ -108,36 +114,36 @@ async def test_the_list_shows_what_is_not_revoked_oldest_first(store, kind):
     ],
 )
 async def test_anything_else_finds_nobody(store, kind, change):
-    made = await credentials(store, kind).create("mine", "test")
+    made = await credentials(store, kind).create("mine", Actor("test"))
     assert await credentials(store, kind).find(change(made.secret)) is None
 
 
 async def test_a_key_is_no_worker_token_and_the_other_way_round(store):
-    key = await store.keys.create("key", "test")
-    token = await store.worker_tokens.create("token", "test")
+    key = await store.keys.create("key", Actor("test"))
+    token = await store.worker_tokens.create("token", Actor("test"))
     assert await store.worker_tokens.find(key.secret) is None
     assert await store.keys.find(token.secret) is None
     assert await store.worker_tokens.find(key.secret.replace("sk-", "wt-")) is None
-    assert await store.worker_tokens.revoke(key.id, "test") is False
+    assert await store.worker_tokens.revoke(key.id, Actor("test")) is False
 
 
 @BOTH
 async def test_it_survives_a_restart(tmp_path, kind):
     settings = load({"data_dir": str(tmp_path)}, environ={}, directory=tmp_path)
     async with open_store(settings) as store:
-        kept = await credentials(store, kind).create("kept", "test")
-        ended = await credentials(store, kind).create("ended", "test")
-        await credentials(store, kind).revoke(ended.id, "test")
+        kept = await credentials(store, kind).create("kept", Actor("test"))
+        ended = await credentials(store, kind).create("ended", Actor("test"))
+        await credentials(store, kind).revoke(ended.id, Actor("test"))
     async with open_store(settings) as store:
         assert await credentials(store, kind).find(kept.secret)
         assert await credentials(store, kind).find(ended.secret) is None
 
 
 async def test_who_did_what_is_written_down(store):
-    key = await store.keys.create("key", "alice")
-    token = await store.worker_tokens.create("token", "bob")
-    await store.keys.revoke(key.id, "carol")
-    await store.keys.revoke(key.id, "nobody: it is revoked already")
+    key = await store.keys.create("key", Actor("alice"))
+    token = await store.worker_tokens.create("token", Actor("bob"))
+    await store.keys.revoke(key.id, Actor("carol"))
+    await store.keys.revoke(key.id, Actor("nobody: it is revoked already"))
     assert await audit(store) == [
         ("alice", "api_keys.create", key.id),
         ("bob", "worker_tokens.create", token.id),
@@ -146,5 +152,5 @@ async def test_who_did_what_is_written_down(store):
 
 
 async def test_the_audit_holds_no_secret(store):
-    made = await store.keys.create("key", "alice")
+    made = await store.keys.create("key", Actor("alice"))
     assert made.secret not in str(await audit(store))

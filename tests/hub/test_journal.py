@@ -13,20 +13,30 @@ import pytest
 
 from hub.settings import load
 from hub.store import Store, open_store
-from hub.store.journal import Accepted, Progress, Settled
+from hub.store.audit import Actor
+from hub.store.journal import Accepted, Open, Progress, Settled
 from tests.processes import PROSE, agent, bearer, chat, eventually, serving, text_of
+
+COLUMNS = Settled._fields[: Settled._fields.index("id")]
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with open_store(load({"data_dir": str(tmp_path)}, environ={}, directory=tmp_path)) as it:
-        await it.keys.create("caller", "test")
+        await it.keys.create("caller", Actor("test"))
         yield it
+
+
+def cost(left: Open) -> int:
+    """Ten for a token."""
+    return 10 * (left.prompt_tokens + left.completion_tokens)
 
 
 async def accept(store: Store, request: str) -> None:
     [key] = await store.keys.all()
-    await store.journal.accept(Accepted(request, key.id, "/v1/chat/completions", "m", True, 1))
+    await store.journal.accept(
+        Accepted(request, key.id, "", "/v1/chat/completions", "m", True, 1, 7)
+    )
 
 
 def settled(request: str, state: Any = "completed", **different: Any) -> Settled:
@@ -36,14 +46,22 @@ def settled(request: str, state: Any = "completed", **different: Any) -> Settled
         "first_piece_at": 4,
         "settled_at": 5,
         "worker": "w",
+        "own_worker": False,
         "deliveries": 1,
         "delivered_chars": 10,
         "prompt_tokens": 7,
+        "cached_tokens": 0,
         "completion_tokens": 3,
+        "images": 0,
         "tokens_estimated": False,
+        "cost": 50,
         "worker_usage": None,
         "finish_reason": "stop",
         "error_code": None,
+        "user_id": "",
+        "key_id": "k",
+        "model": "m",
+        "accepted_at": 1,
     }
     return Settled(state=state, id=request, **(values | different))
 
@@ -72,7 +90,7 @@ async def test_an_accepted_request_is_on_disk(store, tmp_path):
 
 async def test_a_request_of_nobodys_key_is_not_accepted(store):
     with pytest.raises(sqlite3.IntegrityError):
-        await store.journal.accept(Accepted("r1", "no such key", "/", "m", False, 1))
+        await store.journal.accept(Accepted("r1", "no such key", "", "/", "m", False, 1, 7))
 
 
 async def test_an_id_is_accepted_once(store):
@@ -86,7 +104,7 @@ async def test_settling_writes_every_column(store):
     end = settled("r1", "failed", error_code="worker_lost", worker_usage='{"a":1}')
     assert await store.journal.settle(end) is True
     found = await row(store, "r1")
-    assert {name: found[name] for name in end._fields} == end._asdict()
+    assert {name: found[name] for name in COLUMNS} == {n: end._asdict()[n] for n in COLUMNS}
 
 
 async def test_a_request_is_settled_exactly_once(store):
@@ -111,7 +129,9 @@ async def test_progress_is_written_for_open_requests_only(store):
     await accept(store, "over")
     await store.journal.settle(settled("over"))
     unchanged = await row(store, "over")
-    await store.journal.progress(Progress("started", "w", 3, 20, r) for r in ("open", "over"))
+    await store.journal.progress(
+        Progress("started", "w", False, 3, 20, 5, r) for r in ("open", "over")
+    )
     found = await row(store, "open")
     assert (found["state"], found["worker"], found["delivered_chars"]) == ("started", "w", 20)
     assert await row(store, "over") == unchanged
@@ -120,21 +140,25 @@ async def test_progress_is_written_for_open_requests_only(store):
 async def test_what_is_open_is_interrupted_and_what_is_over_is_not(store):
     for request in ("fresh", "running", "over"):
         await accept(store, request)
-    await store.journal.progress([Progress("started", "w", 3, 20, "running")])
+    await store.journal.progress([Progress("started", "w", False, 3, 20, 5, "running")])
     await store.journal.settle(settled("over"))
-    assert await store.journal.interrupt_open() == 2
+    assert await store.journal.interrupt_open(cost) == 2
     assert (await row(store, "fresh"))["state"] == "interrupted"
     running = await row(store, "running")
     assert (running["state"], running["error_code"]) == ("interrupted", "interrupted")
     assert running["delivered_chars"] == 20
+    assert (running["prompt_tokens"], running["completion_tokens"]) == (7, 5)
+    assert running["cost"] == 120
+    fresh = await row(store, "fresh")
+    assert (fresh["prompt_tokens"], fresh["completion_tokens"], fresh["cost"]) == (0, 0, 0)
     assert running["settled_at"] > 1_000_000_000_000_000
     assert (await row(store, "over"))["state"] == "completed"
-    assert await store.journal.interrupt_open() == 0
+    assert await store.journal.interrupt_open(cost) == 0
 
 
 async def test_a_late_settlement_does_not_undo_an_interruption(store):
     await accept(store, "r1")
-    await store.journal.interrupt_open()
+    await store.journal.interrupt_open(cost)
     assert await store.journal.settle(settled("r1")) is False
     assert (await row(store, "r1"))["state"] == "interrupted"
 

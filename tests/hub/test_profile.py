@@ -10,6 +10,7 @@ import pytest
 
 from hub.errors import InvalidRequest
 from hub.rules import profile as rules
+from hub.store.audit import Actor
 from tests.doors import chat, eventually, send
 from tests.processes import run, serving
 from tests.workers import ScriptedWorker
@@ -75,7 +76,7 @@ async def test_a_new_profile_reaches_the_workers_that_are_here(hub, by):
     profile = rules.parse(changed(catalogue="otherModels"))
     async with ScriptedWorker(hub.url, hub.worker_token, by=by) as worker:
         await worker.hello()
-        await hub.hub.store.profiles.set(profile, "", "test")
+        await hub.hub.store.profiles.set(profile, "", Actor("test"))
         hub.hub.hand_out_profile()
         if by == "poll":
             await worker.send()

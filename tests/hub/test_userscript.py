@@ -6,6 +6,7 @@ import re
 import msgspec
 import pytest
 
+from hub.store.audit import Actor
 from hub.web.userscript import END_OF_METADATA
 from tests.doors import Reply, send
 
@@ -56,7 +57,7 @@ async def test_it_follows_the_profile(hub):
     profile = msgspec.structs.replace(
         hub.hub.store.profiles.current, hosts=["new.example", "127.0.0.1"]
     )
-    await hub.hub.store.profiles.set(profile, "", "test")
+    await hub.hub.store.profiles.set(profile, "", Actor("test"))
     members = metadata(await fetch(hub))
     assert members["match"] == ["https://new.example/*", "*://127.0.0.1/*"]
     assert members["version"] == [before["version"][0].removesuffix(".0") + ".1"]

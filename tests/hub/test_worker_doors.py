@@ -22,6 +22,7 @@ from hub.protocol import (
     decode_welcome,
     encode,
 )
+from hub.store.audit import Actor
 from tests.doors import (
     PATIENCE_S,
     SITE,
@@ -70,7 +71,7 @@ async def test_the_sites_pages_and_programs_may_open_a_worker_socket(hub, origin
 
 async def test_a_site_on_this_machine_may_have_any_port_once_the_profile_names_it(hub):
     profile = msgspec.structs.replace(hub.hub.store.profiles.current, hosts=["127.0.0.1"])
-    await hub.hub.store.profiles.set(profile, "", "test")
+    await hub.hub.store.profiles.set(profile, "", Actor("test"))
     async with Worker(hub) as worker, dial(hub, "http://127.0.0.1:8000") as socket:
         await socket.send(json.dumps(worker.hello()))
         assert decode_welcome(await socket.recv())
@@ -356,7 +357,8 @@ async def test_a_fresh_hello_ends_the_workers_older_session(hub):
 async def revoke(hub: Any, name: str = "worker") -> None:
     tokens = await hub.hub.store.worker_tokens.all()
     (token,) = [token for token in tokens if token.name == name]
-    assert await hub.hub.revoke_worker_token(token.id, "test")
+    assert await hub.hub.store.worker_tokens.revoke(token.id, Actor("test"))
+    await hub.hub.accounts_changed()
 
 
 async def test_a_revoked_token_ends_its_sockets_at_once_and_opens_no_more(hub):

@@ -1,0 +1,309 @@
+"""API keys: who is calling, and what this key is good for."""
+
+import sqlite3
+import time
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cachetools import TTLCache
+from msgspec import Meta, Struct
+
+from ..errors import InvalidRequest, NotFound
+from ..rules.tiers import NO_LIMITS, Limits
+from .audit import Actor, record
+from .credentials import SHOWN_CHARACTERS, Created, digest, insert, new_id, new_secret, now_us
+from .database import Database, Operation, T
+from .users import User, get_user, user_of
+
+PREFIX = "sk-lmb-"
+CACHED = 20_000
+"""Keys held in memory; each takes about a kilobyte."""
+
+Endpoint = Literal["chat.completions", "models", "usage"]
+Pattern = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Scopes(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a key is good for. No endpoints or models named means all of them; `admin` must be said."""
+
+    endpoints: list[Endpoint] = []
+    models: list[Pattern] = []
+    admin: bool = False
+
+    def allows_model(self, model: str) -> bool:
+        return not self.models or any(
+            model == pattern or fnmatchcase(model, pattern) for pattern in self.models
+        )
+
+    def allows_endpoint(self, endpoint: Endpoint) -> bool:
+        return not self.endpoints or endpoint in self.endpoints
+
+
+EVERYTHING = Scopes()
+
+
+class Key(Struct, frozen=True):
+    """An API key, without its secret. Times are Unix seconds."""
+
+    id: str
+    name: str
+    prefix: str
+    user: str | None
+    """The address of the user whose key it is; None for one of the operator's."""
+    scopes: Scopes
+    limits: Limits
+    own_workers_only: bool
+    created_at: int
+    expires_at: int | None
+    last_used_at: int | None
+    family: str
+    """The id of the first of the keys that followed each other by rotation; they share their limits."""
+
+
+class Caller(Struct, frozen=True):
+    """Who is calling: a key, and the user that it belongs to; None for one of the operator's."""
+
+    key: Key
+    user: User | None
+
+    @property
+    def user_id(self) -> str:
+        """ "" for a key of the operator's."""
+        return self.user.id if self.user else ""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this key may administer: by its scope, and never by its user's role alone."""
+        return self.key.scopes.admin and (self.user is None or self.user.is_admin)
+
+
+_SELECT = """
+    SELECT k.*, u.email AS user_email, u.email, u.name AS user_name, u.role, u.tier, u.language,
+        u.disabled_at, u.created_at AS user_created_at
+    FROM api_keys k LEFT JOIN users u ON u.id = k.user_id
+"""
+
+
+class Keys:
+    """The `api_keys` table, with a cache: keys are looked up with every request.
+
+    `ttl_s` only bounds how long an idle key stays in memory: every change made through this hub holds at once.
+    """
+
+    def __init__(self, database: Database, ttl_s: float) -> None:
+        self._database = database
+        self._cache: TTLCache[bytes, Caller] = TTLCache(CACHED, ttl_s)
+        self._changes = 0
+        self._used: dict[str, int] = {}
+
+    async def create(
+        self,
+        name: str,
+        actor: Actor,
+        *,
+        user: str | None = None,
+        scopes: Scopes = EVERYTHING,
+        limits: Limits = NO_LIMITS,
+        own_workers_only: bool = False,
+        expires_at: int | None = None,
+    ) -> Created:
+        """A new key; its secret is in what comes back, and nowhere else.
+
+        `user` is an id or an address. Raises NotFound for the user, InvalidRequest for what does not go together.
+        """
+        secret = new_secret(PREFIX)
+        made = Created(new_id(), name, secret)
+
+        def add(connection: sqlite3.Connection) -> None:
+            owner = get_user(connection, user) if user is not None else None
+            _check(owner, scopes, own_workers_only)
+            row = {
+                "id": made.id,
+                "hash": digest(secret),
+                "prefix": secret[:SHOWN_CHARACTERS],
+                "name": name,
+                "user_id": owner.id if owner else None,
+                "family": made.id,
+                "scopes": msgspec.json.encode(scopes).decode(),
+                "limits": msgspec.json.encode(limits).decode(),
+                "own_workers_only": own_workers_only,
+                "expires_at": expires_at,
+                "created_at": now_us(),
+            }
+            insert(connection, "api_keys", row)
+            record(connection, actor, "api_keys.create", made.id, owner.email if owner else "")
+
+        await self._database.write(add)
+        return made
+
+    async def find(self, secret: str) -> Caller | None:
+        """Who calls with this secret; None for an unknown, revoked or expired one."""
+        if not secret.startswith(PREFIX):
+            return None
+        hashed = digest(secret)
+        caller = self._cache.get(hashed)
+        if caller is None:
+            changes = self._changes
+            caller = await self._database.read(lambda connection: _select(connection, hashed))
+            if caller is None:
+                return None
+            # A revocation may have happened while we read.
+            if changes == self._changes:
+                self._cache[hashed] = caller
+        expires_at = caller.key.expires_at
+        return None if expires_at is not None and expires_at <= time.time() else caller
+
+    async def all(self, user: str | None = None) -> list[Key]:
+        """Those that are not revoked, oldest first; those of one user alone if given. Raises NotFound."""
+
+        def select(connection: sqlite3.Connection) -> list[Any]:
+            owner = get_user(connection, user).id if user is not None else None
+            return connection.execute(
+                _SELECT + " WHERE k.revoked_at IS NULL AND (?1 IS NULL OR k.user_id = ?1)"
+                " ORDER BY k.created_at",
+                (owner,),
+            ).fetchall()
+
+        return [_key_of(row) for row in await self._database.read(select)]
+
+    async def get(self, key_id: str) -> Key:
+        """Raises NotFound for an unknown or revoked one."""
+        return await self._database.read(lambda connection: _get(connection, key_id)[0])
+
+    async def rotate(self, key_id: str, overlap_s: int, actor: Actor) -> Created:
+        """A new secret for the same uses and the same limits; the old one works for `overlap_s` seconds more.
+
+        Raises NotFound.
+        """
+        secret = new_secret(PREFIX)
+
+        def replace(connection: sqlite3.Connection) -> Created:
+            _, row = _get(connection, key_id)
+            made = Created(new_id(), row["name"], secret)
+            kept = ("name", "user_id", "family", "scopes", "limits", "own_workers_only")
+            successor = {
+                "id": made.id,
+                "hash": digest(secret),
+                "prefix": secret[:SHOWN_CHARACTERS],
+                "created_at": now_us(),
+                "expires_at": row["expires_at"],
+                **{column: row[column] for column in kept},
+            }
+            insert(connection, "api_keys", successor)
+            ends = int(time.time()) + overlap_s
+            if row["expires_at"] is not None:
+                ends = min(ends, row["expires_at"])
+            connection.execute("UPDATE api_keys SET expires_at = ? WHERE id = ?", (ends, key_id))
+            record(connection, actor, "api_keys.rotate", key_id, f"followed by {made.id}")
+            return made
+
+        return await self._change(replace)
+
+    async def revoke(self, key_id: str, actor: Actor) -> bool:
+        """End a key from the next request on; False if there was none of that id."""
+
+        def update(connection: sqlite3.Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL",
+                (now_us(), key_id),
+            ).rowcount
+            if changed:
+                record(connection, actor, "api_keys.revoke", key_id)
+            return bool(changed)
+
+        return await self._change(update)
+
+    async def set_limits(self, key_id: str, limits: Limits, actor: Actor) -> Key:
+        """Other limits of its own. Raises NotFound."""
+
+        def update(connection: sqlite3.Connection) -> Key:
+            _get(connection, key_id)
+            encoded = msgspec.json.encode(limits).decode()
+            connection.execute("UPDATE api_keys SET limits = ? WHERE id = ?", (encoded, key_id))
+            record(connection, actor, "api_keys.set_limits", key_id, encoded)
+            return _get(connection, key_id)[0]
+
+        return await self._change(update)
+
+    def used(self, key_id: str) -> None:
+        """Remember that a key was used just now; `write_used` writes it down."""
+        self._used[key_id] = now_us()
+
+    async def write_used(self) -> None:
+        """Write down which keys were used since the last time."""
+        used, self._used = self._used, {}
+        if used:
+            rows = [(at, key_id) for key_id, at in used.items()]
+            await self._database.write(
+                lambda connection: (
+                    connection.executemany(
+                        "UPDATE api_keys SET last_used_at = ? WHERE id = ?", rows
+                    ).rowcount
+                )
+            )
+
+    def forget(self) -> None:
+        """Something about keys or users changed: look everything up afresh."""
+        self._changes += 1
+        self._cache.clear()
+
+    async def _change(self, operation: Operation[T]) -> T:
+        try:
+            return await self._database.write(operation)
+        finally:
+            self.forget()
+
+
+def _check(owner: User | None, scopes: Scopes, own_workers_only: bool) -> None:
+    if own_workers_only and owner is None:
+        message = "A key for own workers only needs a user, whose workers they are."
+        raise InvalidRequest(message, param="own_workers_only")
+    if scopes.admin and owner is not None and owner.role != "admin":
+        message = "Only an administrator's key, or one of no user, can have the admin scope."
+        raise InvalidRequest(message, param="scopes.admin")
+
+
+def _select(connection: sqlite3.Connection, hashed: bytes) -> Caller | None:
+    row = connection.execute(
+        _SELECT + " WHERE k.hash = ? AND k.revoked_at IS NULL", (hashed,)
+    ).fetchone()
+    if row is None:
+        return None
+    return Caller(_key_of(row), _owner(row) if row["user_id"] else None)
+
+
+def _get(connection: sqlite3.Connection, key_id: str) -> tuple[Key, Any]:
+    row = connection.execute(
+        _SELECT + " WHERE k.id = ? AND k.revoked_at IS NULL", (key_id,)
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"There is no key {key_id[:200]!r}.")
+    return _key_of(row), row
+
+
+def _owner(row: Any) -> User:
+    return user_of(
+        {
+            **row,
+            "id": row["user_id"],
+            "name": row["user_name"],
+            "created_at": row["user_created_at"],
+        }
+    )
+
+
+def _key_of(row: Any) -> Key:
+    return Key(
+        id=row["id"],
+        name=row["name"],
+        prefix=row["prefix"],
+        user=row["user_email"],
+        scopes=msgspec.json.decode(row["scopes"], type=Scopes),
+        limits=msgspec.json.decode(row["limits"], type=Limits),
+        own_workers_only=bool(row["own_workers_only"]),
+        created_at=row["created_at"] // 1_000_000,
+        expires_at=row["expires_at"],
+        last_used_at=row["last_used_at"] // 1_000_000 if row["last_used_at"] else None,
+        family=row["family"],
+    )

@@ -1,0 +1,181 @@
+"""Worker tokens: whose a tab or an agent is, whom it serves, and what it may offer."""
+
+import sqlite3
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+from cachetools import TTLCache
+from msgspec import Struct
+
+from .audit import Actor, record
+from .credentials import SHOWN_CHARACTERS, Created, digest, insert, new_id, new_secret, now_us
+from .database import Database, Operation, T
+from .keys import Pattern
+from .users import get_user
+
+PREFIX = "wt-lmb-"
+CACHED = 10_000
+
+
+class WorkerToken(Struct, frozen=True):
+    """A worker token, without its secret. Times are Unix seconds."""
+
+    id: str
+    name: str
+    prefix: str
+    user_id: str | None
+    user: str | None
+    """The address of its owner; None for one of the operator's."""
+    shared: bool
+    """Whether its workers serve everybody, or their owner alone."""
+    models: list[Pattern]
+    """Patterns of the models that its workers may offer; none is all."""
+    slots: int | None
+    """The most jobs at once of one worker; None leaves it to the worker."""
+    trusted: bool
+    """Whether its workers' own figures are billed, and their tool calls passed on."""
+    created_at: int
+    last_seen_at: int | None
+
+    def allows_model(self, model: str) -> bool:
+        return not self.models or any(
+            model == pattern or fnmatchcase(model, pattern) for pattern in self.models
+        )
+
+
+_SELECT = """
+    SELECT t.*, u.email AS user FROM worker_tokens t LEFT JOIN users u ON u.id = t.user_id
+    WHERE t.revoked_at IS NULL AND u.disabled_at IS NULL
+"""
+
+
+class WorkerTokens:
+    """The `worker_tokens` table; the cache is as that of keys."""
+
+    def __init__(self, database: Database, ttl_s: float) -> None:
+        self._database = database
+        self._cache: TTLCache[bytes, WorkerToken] = TTLCache(CACHED, ttl_s)
+        self._changes = 0
+        self._seen: dict[str, int] = {}
+
+    async def create(
+        self,
+        name: str,
+        actor: Actor,
+        *,
+        user: str | None = None,
+        shared: bool | None = None,
+        models: list[str] | None = None,
+        slots: int | None = None,
+        trusted: bool = False,
+    ) -> Created:
+        """A new token; its secret is in what comes back, and nowhere else.
+
+        Without `shared`, a user's token is private and one of the operator's is shared. Whether the actor may
+        share is the caller's business. Raises NotFound for the user.
+        """
+        secret = new_secret(PREFIX)
+        made = Created(new_id(), name, secret)
+
+        def add(connection: sqlite3.Connection) -> None:
+            owner = get_user(connection, user) if user is not None else None
+            row = {
+                "id": made.id,
+                "hash": digest(secret),
+                "prefix": secret[:SHOWN_CHARACTERS],
+                "name": name,
+                "user_id": owner.id if owner else None,
+                "shared": owner is None or bool(shared),
+                "models": msgspec.json.encode(models or []).decode(),
+                "slots": slots,
+                "trusted": trusted,
+                "created_at": now_us(),
+            }
+            insert(connection, "worker_tokens", row)
+            record(connection, actor, "worker_tokens.create", made.id, owner.email if owner else "")
+
+        await self._database.write(add)
+        return made
+
+    async def find(self, secret: str) -> WorkerToken | None:
+        """Whose secret this is; None for an unknown or revoked one, or a disabled owner's."""
+        if not secret.startswith(PREFIX):
+            return None
+        hashed = digest(secret)
+        token = self._cache.get(hashed)
+        if token is None:
+            changes = self._changes
+            token = await self._database.read(lambda connection: _find(connection, hashed))
+            # A revocation may have happened while we read.
+            if token is not None and changes == self._changes:
+                self._cache[hashed] = token
+        if token is not None:
+            self._seen[token.id] = now_us()
+        return token
+
+    async def all(self) -> list[WorkerToken]:
+        """Those that work, oldest first."""
+        rows = await self._database.read(
+            lambda connection: connection.execute(_SELECT + " ORDER BY t.created_at").fetchall()
+        )
+        return [_token_of(row) for row in rows]
+
+    async def revoke(self, token_id: str, actor: Actor) -> bool:
+        """End a token; False if there was none of that id."""
+
+        def update(connection: sqlite3.Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE worker_tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL",
+                (now_us(), token_id),
+            ).rowcount
+            if changed:
+                record(connection, actor, "worker_tokens.revoke", token_id)
+            return bool(changed)
+
+        return await self._change(update)
+
+    async def write_seen(self) -> None:
+        """Write down which tokens were shown since the last time."""
+        seen, self._seen = self._seen, {}
+        if seen:
+            rows = [(at, token_id) for token_id, at in seen.items()]
+            await self._database.write(
+                lambda connection: (
+                    connection.executemany(
+                        "UPDATE worker_tokens SET last_seen_at = ? WHERE id = ?", rows
+                    ).rowcount
+                )
+            )
+
+    def forget(self) -> None:
+        """Something about tokens or users changed: look everything up afresh."""
+        self._changes += 1
+        self._cache.clear()
+
+    async def _change(self, operation: Operation[T]) -> T:
+        try:
+            return await self._database.write(operation)
+        finally:
+            self.forget()
+
+
+def _find(connection: sqlite3.Connection, hashed: bytes) -> WorkerToken | None:
+    row = connection.execute(_SELECT + " AND t.hash = ?", (hashed,)).fetchone()
+    return _token_of(row) if row else None
+
+
+def _token_of(row: Any) -> WorkerToken:
+    return WorkerToken(
+        id=row["id"],
+        name=row["name"],
+        prefix=row["prefix"],
+        user_id=row["user_id"],
+        user=row["user"],
+        shared=bool(row["shared"]),
+        models=msgspec.json.decode(row["models"], type=list[str]),
+        slots=row["slots"],
+        trusted=bool(row["trusted"]),
+        created_at=row["created_at"] // 1_000_000,
+        last_seen_at=row["last_seen_at"] // 1_000_000 if row["last_seen_at"] else None,
+    )
