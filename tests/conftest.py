@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,12 @@ import pytest
 
 from hub.app import running
 from hub.live.hub import Hub
+from hub.rules.tiers import Tier
 from hub.settings import load
 from hub.store.audit import Actor
+from hub.store.users import User
+
+TEST = Actor("test")
 
 
 @dataclass
@@ -23,11 +27,23 @@ class RunningHub:
     key: str
     worker_token: str
 
-    async def new_key(self, name: str = "another") -> str:
-        return (await self.hub.store.keys.create(name, Actor("test"))).secret
+    async def new_key(self, name: str = "another", **details: Any) -> str:
+        return (await self.hub.store.keys.create(name, TEST, **details)).secret
 
-    async def new_worker_token(self, name: str = "another") -> str:
-        return (await self.hub.store.worker_tokens.create(name, Actor("test"))).secret
+    async def new_worker_token(self, name: str = "another", **details: Any) -> str:
+        made = await self.hub.store.worker_tokens.create(name, TEST, **details)
+        return made.secret
+
+    async def new_user(self, email: str, tier: Tier | None = None, **details: Any) -> User:
+        """A user of the free tier, or of a tier of their own."""
+        if tier is None:
+            return await self.hub.store.users.create(email, TEST, **details)
+        await self.hub.store.tiers.set(email, tier, TEST)
+        return await self.hub.store.users.create(email, TEST, tier=email, **details)
+
+    def calling(self, key: str) -> "RunningHub":
+        """The same hub, called with another key."""
+        return replace(self, key=key)
 
     async def rows(self, sql: str = "SELECT * FROM requests ORDER BY id") -> list[Any]:
         """What the database holds once all writes so far are done."""
@@ -48,8 +64,8 @@ async def start_hub(tmp_path: Path) -> AsyncIterator[StartHub]:
             overrides = {"data_dir": str(tmp_path / "data"), "port": 0, **settings}
             loaded = load(overrides, environ={}, directory=tmp_path)
             hub, url = await stack.enter_async_context(running(loaded))
-            key = (await hub.store.keys.create("caller", Actor("test"))).secret
-            token = (await hub.store.worker_tokens.create("worker", Actor("test"))).secret
+            key = (await hub.store.keys.create("caller", TEST)).secret
+            token = (await hub.store.worker_tokens.create("worker", TEST)).secret
             return RunningHub(hub, url, key, token)
 
         yield start

@@ -26,7 +26,7 @@ def parse_duration(text: str) -> int:
     >>> parse_duration("24h")
     86400
     """
-    found = re.fullmatch(r"(\d{1,9})([smhdw])", text.strip())
+    found = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip())
     if found is None:
         raise ValueError(f"{text!r} is no length of time; write 90s, 15m, 24h, 30d or 2w")
     return int(found[1]) * SECONDS[found[2]]
