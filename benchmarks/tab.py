@@ -48,7 +48,7 @@ WATCH = """() => {
 
 @contextlib.asynccontextmanager
 async def set_up(folder: Path, by_socket: bool) -> AsyncIterator[tuple[Stage, Page]]:
-    settings = {"data_dir": str(folder / "data"), "port": 0}
+    settings = {"data_dir": str(folder / "data"), "port": 0, "allowed_hosts": ["hub.test"]}
     async with (
         practice_arena() as arena,
         running(load(settings, environ={}, directory=folder)) as (live, url),

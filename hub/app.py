@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 
 from .live.hub import Hub, open_hub
 from .settings import Settings, SettingsError
-from .web import pages
+from .web import addresses, pages
+from .web.addresses import known_hosts
 from .web.middleware import add_headers, errors_in_one_shape
 from .web.routes import control_routes, public_routes
 from .web.state import HUB
@@ -47,11 +48,19 @@ def hold(data: Path) -> Iterator[None]:
         lock.release()
 
 
+def make_public_app(hub: Hub) -> web.Application:
+    """What the world reaches."""
+    app = make_app(hub, public_routes())
+    app.middlewares.append(known_hosts)
+    return app
+
+
 def make_app(hub: Hub, routes: list[web.AbstractRouteDef]) -> web.Application:
     app = web.Application(middlewares=[errors_in_one_shape], client_max_size=0)
     app[HUB] = hub
     app.on_response_prepare.append(add_headers)
     app.router.add_routes(routes)
+    addresses.set_up(app, hub.settings)
     pages.set_up(app)
     return app
 
@@ -65,7 +74,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Hub, str]]:
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(hold(settings.data))
         hub = await stack.enter_async_context(open_hub(settings))
-        runner = await _runner(make_app(hub, public_routes()), stack)
+        runner = await _runner(make_public_app(hub), stack)
         context = _tls(settings)
         site = web.TCPSite(runner, settings.host, settings.port, ssl_context=context)
         await site.start()

@@ -18,6 +18,7 @@
     ├── AlreadyExists                409
     ├── RequestTooLarge              413
     │   └── AttachmentTooLarge       413
+    ├── MisdirectedRequest           421   not a host that this hub answers for
     ├── RateLimited                  429   a window is full, or too many run at once
     │   └── LargerThanLimit          429   it would never fit the window
     ├── InsufficientQuota            429   the budget is spent
@@ -201,6 +202,14 @@ class AttachmentTooLarge(RequestTooLarge):
     """The site refused an attachment as too large. Send a smaller one."""
 
     code = "attachment_too_large"
+
+
+class MisdirectedRequest(HubError):
+    """This hub does not answer for this host. If it should, the operator adds the name to allowed_hosts."""
+
+    status = 421
+    type = "invalid_request_error"
+    code = "misdirected_request"
 
 
 class RateLimited(HubError):

@@ -4,8 +4,10 @@ A field's environment name is `HUB_` and its path in capitals: `deadlines.queue_
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,6 +17,8 @@ from dotenv import dotenv_values
 from msgspec import Meta, Struct
 
 MIB = 1024 * 1024
+LISTS = ("origins", "allowed_hosts", "trusted_proxies")
+"""Settings whose variables hold several values, with commas between."""
 
 
 class SettingsError(Exception):
@@ -120,6 +124,18 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     public_url: Annotated[str, doc("The address under which people and workers reach the hub.")] = (
         ""
     )
+    allowed_hosts: Annotated[
+        list[str],
+        doc(
+            "More host names that the hub answers for, besides public_url's, localhost and IP addresses; `*.` matches subdomains, `*` everything."
+        ),
+    ] = []
+    trusted_proxies: Annotated[
+        list[str],
+        doc(
+            "Addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto count; `unix` is whoever comes over a Unix socket."
+        ),
+    ] = []
     environment: Annotated[
         Literal["development", "production"], doc("`production` logs JSON even on a terminal.")
     ] = "development"
@@ -226,7 +242,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parse(text: str, path: tuple[str, ...]) -> Any:
-    if path[-1] == "origins":
+    if path[-1] in LISTS:
         return [item.strip() for item in text.split(",") if item.strip()]
     return text
 
@@ -248,3 +264,16 @@ def _check(settings: Settings) -> None:
     url = urlsplit(settings.public_url)
     if settings.public_url and (url.scheme not in ("http", "https") or not url.hostname):
         raise SettingsError("public_url must look like https://hub.example.org")
+    for name in settings.allowed_hosts:
+        if not re.fullmatch(r"\*|(\*\.)?[^*/\s]+", name):
+            raise SettingsError(f"allowed_hosts: {name!r} is no host name, *.domain or *")
+    for name in settings.trusted_proxies:
+        _check_proxy(name)
+
+
+def _check_proxy(name: str) -> None:
+    try:
+        if name != "unix":
+            ip_network(name)
+    except ValueError as error:
+        raise SettingsError(f"trusted_proxies: {error}") from None

@@ -24,7 +24,7 @@ async def transport(stage, kind: str) -> None:
 @contextlib.asynccontextmanager
 async def behind_a_gate(start_stage, start_browser, **options):
     """A stage whose browser finds the hub as `http://hub.test`, through a gate."""
-    stage = await start_stage(**options)
+    stage = await start_stage(hub={"allowed_hosts": ["hub.test"]}, **options)
     async with gate(stage.hub.url) as standing:
         stage.browser = await start_browser(
             await userscript(stage.hub),

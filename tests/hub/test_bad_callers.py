@@ -133,7 +133,7 @@ async def slow_post(hub: Any, headers: str, first: bytes, rest: int) -> tuple[by
     """The head of the answer to a large body, and how much of the body was sent until then."""
     url = urlsplit(hub.url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {hub.key}\r\n"
+    head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {hub.key}\r\n"
     writer.write(f"{head}{headers}\r\n\r\n".encode() + first)
     answer = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
     sent = 0
@@ -236,7 +236,7 @@ async def test_thousands_of_messages_have_a_clean_answer(hub, fine):
 async def test_a_caller_that_never_sends_its_body_disturbs_nobody(hub):
     url = urlsplit(hub.url)
     _, writer = await asyncio.open_connection(url.hostname, url.port)
-    head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {hub.key}\r\n"
+    head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {hub.key}\r\n"
     writer.write(f"{head}Content-Length: 100\r\n\r\n{{".encode())
     async with undisturbed(hub):
         await writer.drain()
@@ -305,7 +305,9 @@ async def test_a_key_in_the_url_counts_for_nothing(hub):
 async def test_the_key_is_checked_before_the_body_is_read(hub):
     url = urlsplit(hub.url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    writer.write(f"POST {COMPLETIONS} HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n".encode())
+    writer.write(
+        f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n".encode()
+    )
     async with asyncio.timeout(PATIENCE_S):
         assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
     writer.transport.abort()

@@ -65,7 +65,7 @@ async def wire(hub: Any, **members: Any) -> AsyncIterator[Wire]:
     await asyncio.get_running_loop().sock_connect(plug, (url.hostname, url.port))
     reader, writer = await asyncio.open_connection(sock=plug, limit=4096)
     body = json.dumps(chat(stream=True, **members)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {hub.key}\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {hub.key}\r\n"
     head += f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     try:

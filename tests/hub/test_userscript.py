@@ -63,7 +63,8 @@ async def test_it_follows_the_profile(hub):
     assert members["version"] == [before["version"][0].removesuffix(".0") + ".1"]
 
 
-async def test_the_host_header_is_not_believed(hub):
+async def test_the_host_header_is_not_believed(start_hub):
+    hub = await start_hub(allowed_hosts=["evil.example"])
     reply = await fetch(hub, Host="evil.example")
     assert reply.status == 200
     assert b"evil.example" not in reply.body
