@@ -82,6 +82,7 @@ class Line(Struct, forbid_unknown_fields=True, frozen=True):
     """The line that requests wait in."""
 
     max_waiting: Annotated[int, doc("Requests waiting at once; then 429 queue_full.", ge=0)] = 1000
+    max_waiting_per_key: Annotated[int, doc("The same of a single key.", ge=0)] = 200
 
 
 class Admission(Struct, forbid_unknown_fields=True, frozen=True):

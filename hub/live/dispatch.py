@@ -54,7 +54,8 @@ from ..store.worker_tokens import WorkerToken
 from ..store.workers import Seen
 from .feed import Feed, RequestSettled, SiteChanged, StorageTrouble, WorkerFailed
 from .gate import Gate
-from .jobs import NOTHING_DUE, Bill, Job, Line, Outcome
+from .jobs import NOTHING_DUE, Bill, Job, Outcome
+from .line import Line
 from .timer import Timer
 from .workers import Held, Link, Roster, Worker
 
@@ -66,6 +67,12 @@ ERRORS: dict[str, type[HubError]] = {
 
 RECENT = 0.1
 """How much the latest answer weighs in the usual time of one."""
+FULL_RETRY_S = 5.0
+"""When to come back to a full line of which nobody knows how fast it moves."""
+HOPE = 2.0
+"""A newcomer is refused when it would probably wait for this many times as long as it may."""
+LINE_WORTH_A_GUESS = 10
+"""Shorter lines are too few to guess from."""
 
 
 class _Wait:
@@ -99,7 +106,7 @@ class Dispatch:
         self._roster = roster
         self._gate = gate
         self._feed = feed
-        self._line = Line(settings.line.max_waiting)
+        self._line = Line(settings.line.max_waiting, settings.line.max_waiting_per_key)
         self._waits: dict[str, _Wait] = {}
         self._jobs: dict[str, Job] = {}
         self._holders: dict[str, Worker] = {}
@@ -108,7 +115,8 @@ class Dispatch:
         self._idle = asyncio.Event()
         self._idle.set()
         self._hurried = asyncio.Event()
-        self._usual_s: float | None = None
+        self._usual_s: dict[str, float] = {}
+        """How long an answer of a model usually takes, by the latest ones."""
         self.draining = False
 
     # --- a caller's side
@@ -142,9 +150,12 @@ class Dispatch:
 
     async def submit(self, job: Job) -> None:
         """Write a job down and let it in. Raises QueueFull, ShuttingDown, StorageFailed."""
-        if self._line.is_full and not self._roster.has_room(job, monotonic()):
-            self._gate.withdraw(job.reservation)
-            self._line.check_room()
+        if not self._roster.has_room(job, monotonic()):
+            try:
+                self._check_line(job)
+            except QueueFull:
+                self._gate.withdraw(job.reservation)
+                raise
         accepted = Accepted(
             job.id,
             job.caller.key.id,
@@ -200,13 +211,27 @@ class Dispatch:
         if job.id not in self._waits:
             return None
         position = self._line.position(job)
-        offering = self._roster.offering_to(job.caller, job.model)
-        slots = sum(worker.slots for worker in offering)
-        if self._usual_s is None or not slots:
-            return position, None
-        return position, math.ceil(self._usual_s * position / slots)
+        turn_s = self._turn_s(job)
+        return position, None if turn_s is None else math.ceil(turn_s * position)
 
     # --- the line
+
+    def _turn_s(self, job: Job) -> float | None:
+        """About how many seconds pass from one turn of the job's model to the next; None if nobody knows."""
+        usual = self._usual_s.get(job.model)
+        slots = sum(w.slots for w in self._roster.offering_to(job.caller, job.model))
+        return None if usual is None or not slots else usual / slots
+
+    def _check_line(self, job: Job) -> None:
+        """Refuse early what would only wait in vain. Raises QueueFull."""
+        turn_s = self._turn_s(job)
+        self._line.check_room(job, retry_after=FULL_RETRY_S if turn_s is None else turn_s)
+        ahead = self._line.ahead_of(job)
+        if turn_s is None or ahead < LINE_WORTH_A_GUESS:
+            return
+        wait = turn_s * (ahead + 1)
+        if wait > self._deadlines.queue_s * HOPE:
+            raise QueueFull(retry_after=wait - self._deadlines.queue_s)
 
     def _place(self, job: Job, *, first: bool = False) -> None:
         """Give a job to a worker, or put it in line. Raises QueueFull."""
@@ -216,22 +241,22 @@ class Dispatch:
             self._offer(job, worker)
             return
         if not first:
-            self._line.check_room()
+            self._line.check_room(job, retry_after=FULL_RETRY_S)
         deadlines = self._deadlines
         patience = deadlines.absent_stream_s if job.stream else deadlines.absent_s
         wait = self._waits[job.id] = _Wait(now, deadlines.queue_s, patience)
         if not self._roster.prospects(job, by=wait.deadline):
             wait.absent_since = now
-        (self._line.prepend if first else self._line.append)(job)
+        self._line.join(job)
         wait.timer = Timer(self._loop, wait.due, lambda now: self._waited(job, wait, now))
 
-    def _unwait(self, job: Job) -> None:
+    def _unwait(self, job: Job, *, served: bool = False) -> None:
         wait = self._waits.pop(job.id, None)
         if wait is not None:
             if wait.timer is not None:
                 wait.timer.stop()
                 wait.timer = None
-            self._line.remove(job)
+            self._line.leave(job, served=served)
 
     def _waited(self, job: Job, wait: _Wait, now: float) -> None:
         if self._roster.prospects(job, by=wait.deadline):
@@ -253,7 +278,7 @@ class Dispatch:
     # --- offers
 
     def _offer(self, job: Job, worker: Worker) -> None:
-        self._unwait(job)
+        self._unwait(job, served=True)
         job.tried.add(worker.session)
         job.worker = worker.name
         job.own_worker = worker.is_own(job.caller)
@@ -307,27 +332,27 @@ class Dispatch:
         return worker, welcome
 
     def freed(self, worker: Worker) -> None:
-        """Give the oldest jobs that it can take to a worker with free slots."""
+        """Give the jobs whose turn it is, and that it can take, to a worker with free slots."""
         now = monotonic()
         while len(worker.jobs) < worker.slots:
-            able = [job for job in self._eldest(worker) if worker.can_take(job, now)]
+            able = [job for job in self._next_for(worker) if worker.can_take(job, now)]
             if not able:
                 break
-            self._offer(min(able, key=lambda job: job.accepted), worker)
+            self._offer(min(able, key=_turn), worker)
 
     def returned(self, worker: Worker) -> None:
         """Jobs may have waited for just this worker."""
         self._note_presence(worker)
         self.freed(worker)
 
-    def _eldest(self, worker: Worker) -> list[Job]:
-        """The first job of each model that this worker suits."""
-        eldest = []
+    def _next_for(self, worker: Worker) -> list[Job]:
+        """The next job of each model that this worker suits."""
+        found: list[Job] = []
         for model in self._line.models():
             if model in worker.models:
                 suited = (job for job in self._line.waiting_for(model) if worker.suits(job))
-                eldest += [job for job in [next(suited, None)] if job is not None]
-        return eldest
+                found += [job for job in [next(suited, None)] if job is not None]
+        return found
 
     def _note_presence(self, worker: Worker) -> None:
         for model in self._line.models():
@@ -529,8 +554,8 @@ class Dispatch:
         self._gate.settle(job.reservation, bill.prompt + bill.completion, bill.cost)
         if state == "completed" and job.offered is not None:
             took = monotonic() - job.offered
-            usual = took if self._usual_s is None else self._usual_s
-            self._usual_s = usual + (took - usual) * RECENT
+            usual = self._usual_s.get(job.model, took)
+            self._usual_s[job.model] = usual + (took - usual) * RECENT
         self._await_write(self._store.journal.settle(_settlement(job, state, outcome)))
         self._feed.announce(_announcement(job, state, outcome))
         self._forget(job)
@@ -610,6 +635,10 @@ class Dispatch:
 
     def _shutting_down(self) -> ShuttingDown:
         return ShuttingDown(retry_after=self._deadlines.drain_s)
+
+
+def _turn(job: Job) -> float:
+    return job.tag or 0.0
 
 
 def _unix_us() -> int:

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager, suppress
 
 import msgspec
 import structlog
+from cachetools import TTLCache
 
-from ..protocol import Close
+from ..protocol import Close, Model
 from ..rules import tokens
 from ..settings import Settings
 from ..store import Store, open_store
 from ..store.journal import Open
+from ..store.keys import Caller
 from . import log
 from .alarms import Alarms
 from .dispatch import Dispatch
@@ -19,6 +21,8 @@ from .feed import Feed
 from .gate import Gate
 from .workers import Roster
 
+MODEL_LISTS = 100
+"""Lists of models held in memory, one a user: a list may have thousands of entries."""
 CHECKPOINT_S = 1.0
 """How much of a running answer a crash may forget, in seconds."""
 
@@ -34,7 +38,18 @@ class Hub:
         self.feed.listen(Alarms(store.system_log, self.feed).hear)
         self.roster = Roster(settings, self.feed, msgspec.to_builtins(store.profiles.current))
         self.gate = Gate(store)
+        self._models: TTLCache[tuple[int, str, bool], dict[str, Model]] = TTLCache(
+            MODEL_LISTS, settings.cache.model_list_ttl
+        )
         self.dispatch = Dispatch(settings, store, self.roster, self.gate, self.feed)
+
+    def models_of(self, caller: Caller) -> dict[str, Model]:
+        """What the live workers that this caller may use offer, by id in order; remembered until that changes."""
+        whose = (self.roster.version, caller.user_id, caller.key.own_workers_only)
+        models = self._models.get(whose)
+        if models is None:
+            models = self._models[whose] = dict(sorted(self.roster.models(caller).items()))
+        return models
 
     async def accounts_changed(self) -> None:
         """After a change to users or worker tokens: sessions that are not allowed any more end at once."""

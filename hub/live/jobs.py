@@ -1,15 +1,14 @@
-"""A job: one accepted request on its way to a worker and back. And the line that jobs wait in.
+"""A job: one accepted request on its way to a worker and back.
 
 The job is the only object that both sides touch: a worker puts pieces in, a handler takes them out.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..errors import HubError, QueueFull
+from ..errors import HubError
 from ..protocol import Piece
 from ..rules.openai import Answer
 from ..rules.tokens import Count, safe_end
@@ -68,6 +67,10 @@ class Job:
     """Bytes of pieces that may wait for the caller."""
     prompt: Count
     """The prompt's tokens."""
+    priority: int = 0
+    """Of its user's tier: higher has more turns."""
+    tag: float | None = None
+    """Its place in the line, once it had one; see `rules/turns.py`."""
     tried: set[str] = field(default_factory=set)
     """Sessions that have had this job; none gets it twice."""
     worker: str | None = None
@@ -173,60 +176,3 @@ class Job:
         end = safe_end(self._uncounted)
         text, self._uncounted = self._uncounted[:end], self._uncounted[end:]
         return text
-
-
-class Line:
-    """Jobs that wait, oldest first, by model; bounded."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._by_model: dict[str, deque[Job]] = {}
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Job]:
-        for jobs in list(self._by_model.values()):
-            yield from list(jobs)
-
-    @property
-    def is_full(self) -> bool:
-        return self._length >= self._limit
-
-    def check_room(self) -> None:
-        """Raises QueueFull."""
-        if self.is_full:
-            raise QueueFull(retry_after=5)
-
-    def append(self, job: Job) -> None:
-        self._by_model.setdefault(job.model, deque()).append(job)
-        self._length += 1
-
-    def prepend(self, job: Job) -> None:
-        """A job comes back from a worker that did not run it: it has waited longest."""
-        self._by_model.setdefault(job.model, deque()).appendleft(job)
-        self._length += 1
-
-    def remove(self, job: Job) -> bool:
-        """Take a job out; False if it is not in line."""
-        jobs = self._by_model.get(job.model)
-        if jobs is None or job not in jobs:
-            return False
-        jobs.remove(job)
-        self._length -= 1
-        if not jobs:
-            del self._by_model[job.model]
-        return True
-
-    def models(self) -> list[str]:
-        """The models that jobs wait for."""
-        return list(self._by_model)
-
-    def waiting_for(self, model: str) -> Iterator[Job]:
-        """Jobs for a model, oldest first."""
-        yield from self._by_model.get(model, ())
-
-    def position(self, job: Job) -> int:
-        """1 for the next of its model."""
-        return self._by_model[job.model].index(job) + 1

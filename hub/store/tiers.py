@@ -10,6 +10,7 @@ from ..rules.tiers import DEFAULT_TIERS, FREE, Price, Tier, matches, price_of
 from .audit import Actor, record
 from .credentials import insert, now_us
 from .database import Database
+from .keys import Caller
 
 REMEMBERED_MODELS = 10_000
 
@@ -49,6 +50,10 @@ class Tiers:
             return self._tiers[name]
         except KeyError:
             raise NotFound(f"There is no tier {name[:200]!r}.") from None
+
+    def priority_of(self, caller: Caller) -> int:
+        """The caller's place in the line; 0 for keys of no user."""
+        return self.get(caller.user.tier).priority if caller.user is not None else 0
 
     async def set(self, name: str, tier: Tier, actor: Actor) -> Tier:
         """Change a tier, or make one; it holds from the next request on."""

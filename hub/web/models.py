@@ -18,7 +18,7 @@ async def list_models(request: web.Request) -> web.Response:
     caller = await authenticate(request, "models")
     hub = request.app[HUB]
     offered = _models(hub, caller)
-    data = [_shown(hub, caller, offered[name]) for name in sorted(offered)]
+    data = [_shown(hub, caller, model) for model in offered.values()]
     return json_response({"object": "list", "data": data})
 
 
@@ -36,7 +36,7 @@ async def retrieve_model(request: web.Request) -> web.Response:
 def _models(hub: Hub, caller: Caller) -> dict[str, Model]:
     """What is live, and this caller may use."""
     allows = caller.key.scopes.allows_model
-    return {name: model for name, model in hub.roster.models(caller).items() if allows(name)}
+    return {name: model for name, model in hub.models_of(caller).items() if allows(name)}
 
 
 def _shown(hub: Hub, caller: Caller, model: Model) -> dict[str, Any]:

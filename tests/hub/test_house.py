@@ -12,11 +12,11 @@ ORDER = """
     __init__
     errors protocol settings
     rules.openai rules.tokens rules.rotation rules.attempt rules.folding rules.profile
-    rules.window rules.budget rules.tiers rules.passwords rules.durations
+    rules.turns rules.window rules.budget rules.tiers rules.passwords rules.durations
     rules.addresses
     store.database store.audit store.credentials store.users store.keys store.worker_tokens
     store.tiers store.ledger store.journal store.workers store.profiles store.__init__
-    live.feed live.log live.alarms live.timer live.gate live.jobs live.workers live.dispatch
+    live.feed live.log live.alarms live.timer live.gate live.jobs live.line live.workers live.dispatch
     live.hub
     web.state web.addresses web.middleware web.completions web.models web.worker_socket web.worker_poll
     web.admin web.health web.pages web.userscript web.routes
