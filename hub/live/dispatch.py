@@ -9,7 +9,6 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from time import monotonic
 from typing import Any, Literal
 
@@ -548,9 +547,9 @@ class Dispatch:
         self._conclude(job, state, outcome, count)
 
     def _conclude(self, job: Job, state: State, outcome: Outcome, count: tokens.Count) -> None:
-        outcome = replace(outcome, bill=self._bill(job, state, outcome, count))
+        bill = self._bill(job, state, outcome, count)
+        outcome = Outcome(outcome.finish_reason, outcome.error, bill, outcome.worker_usage)
         job.finish(outcome)
-        bill = outcome.bill
         self._gate.settle(job.reservation, bill.prompt + bill.completion, bill.cost)
         if state == "completed" and job.offered is not None:
             took = monotonic() - job.offered

@@ -273,6 +273,8 @@ class Gate:
     async def standings(self, caller: Caller) -> list[Standing]:
         """Every limit of a caller, and what is left of it."""
         accounts = await self._accounts_of(caller)
+        if not accounts:
+            return []
         now, day, month = self._now()
         return [each for account in accounts for each in account.standings(now, day, month)]
 
@@ -284,16 +286,20 @@ class Gate:
 
     def _now(self) -> tuple[float, int, int]:
         """Our clock, and the day and month; a wall clock that jumps back is not followed."""
-        self._day, self._month = map(max, (self._day, self._month), periods(time.time()))
+        unix = time.time()
+        if unix // DAY_S > self._day:
+            self._day, self._month = periods(unix)
         return monotonic(), self._day, self._month
 
     def _limits_of(self, caller: Caller) -> list[tuple[Subject, Limits]]:
         """The caller's subjects that have limits, and which: those that hold now."""
         key, user = caller.key, caller.user
-        limits = [(Subject("family", key.family), key.limits)]
-        if user is not None:
-            limits.append((Subject("user_id", user.id), self._store.tiers.get(user.tier)))
-        return [(subject, limits) for subject, limits in limits if limits.is_limited]
+        found: list[tuple[Subject, Limits]] = []
+        if key.limits != NO_LIMITS:
+            found.append((Subject("family", key.family), key.limits))
+        if user is not None and (tier := self._store.tiers.get(user.tier)).is_limited:
+            found.append((Subject("user_id", user.id), tier))
+        return found
 
     async def _accounts_of(self, caller: Caller) -> list[Account]:
         """The accounts with limits; all of them are in memory when this returns."""
