@@ -97,6 +97,8 @@ class Account:
         """
         self.of: Literal["user", "key"] = "user" if subject.whose == "user_id" else "key"
         self.limits = NO_LIMITS
+        self._request_limits: list[Limit] = []
+        self._token_limits: list[Limit] = []
         self._tokens = {MINUTE_S: Amounts(MINUTE_S), DAY_S: Amounts(DAY_S)}
         self._held: dict[str, _Held] = {}
         now, ours = monotonic(), {reservation.id for reservation in living}
@@ -115,14 +117,21 @@ class Account:
             if reservation.over:
                 self.settle(reservation)
 
+    def keep_to(self, limits: Limits) -> None:
+        """The limits that hold from now on."""
+        if limits is not self.limits:
+            self.limits = limits
+            self._request_limits = limits.request_limits()
+            self._token_limits = limits.token_limits()
+
     def refusals(
         self, now: float, day: int, month: int, tokens: int, cost: int
     ) -> Iterator[HubError]:
         """Everything that keeps this request from entering now."""
         limits = self.limits
-        if wait := self._arrivals.wait(now, limits.request_limits()):
+        if wait := self._arrivals.wait(now, self._request_limits):
             yield _too_many(self.of, limits, wait)
-        for limit in limits.token_limits():
+        for limit in self._token_limits:
             if wait := self._tokens[limit.length_s].wait(now, tokens, limit.most):
                 yield self._too_many_tokens(limit, tokens, wait)
         if limits.concurrent is not None and len(self._held) >= limits.concurrent:
@@ -193,11 +202,11 @@ class Account:
 
     def standings(self, now: float, day: int, month: int) -> Iterator[Standing]:
         """Every limit, and what is left of it."""
-        for limit in self.limits.request_limits():
+        for limit in self._request_limits:
             left = self._arrivals.remaining(now, limit)
             reset = self._arrivals.reset(now, limit)
             yield Standing(self.of, "requests", PER[limit.length_s], limit.most, left, reset)
-        for limit in self.limits.token_limits():
+        for limit in self._token_limits:
             amounts = self._tokens[limit.length_s]
             left, reset = max(0, limit.most - amounts.used(now)), amounts.reset(now)
             yield Standing(self.of, "tokens", PER[limit.length_s], limit.most, left, reset)
@@ -248,6 +257,8 @@ class Gate:
 
     def grow(self, reservation: Reservation, tokens: int, cost: int) -> None:
         """An answer turns out longer than what was held back for it."""
+        if reservation.id not in self._open:
+            return  # it ended while its answer was being counted
         if tokens > reservation.tokens or cost > reservation.cost:
             reservation.tokens = max(tokens, reservation.tokens)
             reservation.cost = max(cost, reservation.cost)
@@ -303,14 +314,15 @@ class Gate:
 
     async def _accounts_of(self, caller: Caller) -> list[Account]:
         """The accounts with limits; all of them are in memory when this returns."""
-        limits = self._limits_of(caller)
-        while missing := [each for each, _ in limits if each not in self._accounts]:
-            await self._load(missing[0])
-        accounts = []
-        for subject, limit in limits:
-            account = self._accounts[subject]
-            account.limits = limit
-            accounts.append(account)
+        while True:
+            limits = self._limits_of(caller)
+            found = [self._accounts.get(subject) for subject, _ in limits]
+            accounts = [account for account in found if account is not None]
+            if len(accounts) == len(limits):
+                break
+            await self._load(limits[found.index(None)][0])
+        for account, (_, limit) in zip(accounts, limits, strict=True):
+            account.keep_to(limit)
         return accounts
 
     async def _load(self, subject: Subject) -> None:

@@ -147,10 +147,12 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
     return chat
 
 
-def convert(body: dict[str, Any], struct: type[S]) -> S:
-    """A body as the given struct. Raises InvalidRequest naming the parameter."""
+def convert(body: dict[str, Any], struct: type[S], *, strict: bool = True) -> S:
+    """A body as the given struct; a query string's values need not be strict. Raises InvalidRequest naming
+    the parameter.
+    """
     try:
-        return msgspec.convert(body, struct)
+        return msgspec.convert(body, struct, strict=strict)
     except msgspec.ValidationError as error:
         message, param = _explain(str(error))
         raise InvalidRequest(message, param=param) from None

@@ -33,7 +33,17 @@ class Limits(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True
     @property
     def is_limited(self) -> bool:
         """Whether there is any limit at all."""
-        return any(getattr(self, name) is not None for name in Limits.__struct_fields__)
+        # Asked with every request; so one after the other, and no loop.
+        return not (
+            self.requests_per_minute is None
+            and self.requests_per_hour is None
+            and self.requests_per_day is None
+            and self.tokens_per_minute is None
+            and self.tokens_per_day is None
+            and self.concurrent is None
+            and self.budget_per_day is None
+            and self.budget_per_month is None
+        )
 
     def request_limits(self) -> list[Limit]:
         """The windows in which requests are counted, the shortest first."""
@@ -118,6 +128,16 @@ class Price(Struct, forbid_unknown_fields=True, frozen=True):
         for_cached = self.input if self.cached is None else self.cached
         millionths = (prompt - cached) * self.input + cached * for_cached + completion * self.output
         return (millionths + PER // 2) // PER + images * self.image
+
+
+def in_dollars(micro: int) -> str:
+    """Micro-dollars as an exact decimal number of dollars.
+
+    >>> in_dollars(1_234_560)
+    '1.234560'
+    """
+    whole, part = divmod(micro, PER)
+    return f"{whole}.{part:06d}"
 
 
 FREE = Price("*")

@@ -5,7 +5,7 @@ to stand still.
 """
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -77,14 +77,14 @@ class Arrivals:
 
     def _within(self, now: float, length_s: float) -> int:
         """How many count in the window that ends now, by bisection."""
-        low, high = self._first, len(self._times)
-        while low < high:
-            middle = (low + high) // 2
-            if self._times[middle] + length_s <= now:
-                low = middle + 1
-            else:
-                high = middle
-        return len(self._times) - low
+        times, first = self._times, self._first
+        place = bisect_right(times, now - length_s, first)
+        # A difference is not rounded as the sum is that `wait` goes by, so the last step is taken with sums.
+        while place < len(times) and times[place] + length_s <= now:
+            place += 1
+        while place > first and times[place - 1] + length_s > now:
+            place -= 1
+        return len(times) - place
 
 
 class Entry:

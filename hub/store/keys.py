@@ -171,6 +171,29 @@ class Keys:
         """Raises NotFound for an unknown or revoked one."""
         return await self._database.read(lambda connection: _get(connection, key_id)[0])
 
+    async def holds(self, caller: Caller, key_id: str) -> bool:
+        """Whether this was ever a key of the caller's user, or, without a user, one that its own followed."""
+        mine = ("family", caller.key.family) if caller.user is None else ("user_id", caller.user_id)
+        sql = f"SELECT 1 FROM api_keys WHERE id = ? AND {mine[0]} = ?"  # noqa: S608 - our own names
+
+        def select(connection: sqlite3.Connection) -> bool:
+            return connection.execute(sql, (key_id, mine[1])).fetchone() is not None
+
+        return await self._database.read(select)
+
+    async def names(self, ids: list[str]) -> dict[str, tuple[str, str]]:
+        """Name and prefix of keys by their ids, also of those that are revoked."""
+
+        def select(connection: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+            rows = connection.execute(
+                "SELECT id, name, prefix FROM api_keys"
+                " WHERE id IN (SELECT value FROM json_each(?))",
+                (msgspec.json.encode(ids).decode(),),
+            )
+            return {row["id"]: (row["name"], row["prefix"]) for row in rows}
+
+        return await self._database.read(select)
+
     async def rotate(self, key_id: str, overlap_s: int, actor: Actor) -> Created:
         """A new secret for the same uses and the same limits; the old one works for `overlap_s` seconds more.
 

@@ -5,7 +5,9 @@ The sums grow in the transaction that settles a request, so that they are those 
 
 import sqlite3
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import orjson
 
 from .database import Database
 
@@ -98,11 +100,102 @@ def post(connection: sqlite3.Connection, postings: Iterable[Posting]) -> None:
             connection.executemany(statement, rows)
 
 
+Group = Literal["start", "user_id", "key_id", "model"]
+GROUPS: tuple[Group, ...] = ("start", "user_id", "key_id", "model")
+THE_END = 1 << 53
+"""A moment that never comes, in Unix seconds."""
+
+
+class Slice(NamedTuple):
+    """Which sums: those of buckets that begin in [start, end), in Unix seconds; None is all of a kind."""
+
+    table: Literal["usage_hourly", "usage_daily"]
+    start: int
+    end: int = THE_END
+    users: list[str] | None = None
+    keys: list[str] | None = None
+    family: str | None = None
+    """Keys that followed each other by rotation."""
+    models: list[str] | None = None
+
+
+class Sum(NamedTuple):
+    """One group's sums; what was not grouped by is None. Cost is micro-dollars."""
+
+    start: int | None
+    user_id: str | None
+    key_id: str | None
+    model: str | None
+    requests: int = 0
+    completed: int = 0
+    cancelled: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    images: int = 0
+    cost: int = 0
+
+    @property
+    def failed(self) -> int:
+        """Those that ended with an error, in time or not, or by a crash."""
+        return self.requests - self.completed - self.cancelled
+
+
+_AMOUNTS = Sum._fields[len(GROUPS) :]
+
+
+def total(sums: Iterable[Sum]) -> Sum:
+    """All groups together."""
+    columns = zip(*(each[len(GROUPS) :] for each in sums), strict=True)
+    return Sum(None, None, None, None, *map(sum, columns))
+
+
 class Ledger:
     """The `usage_hourly` and `usage_daily` tables."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def sums(self, of: Slice, *groupings: tuple[Group, ...]) -> list[list[Sum]]:
+        """For each grouping its groups, in order; all of them of one moment."""
+
+        def select(connection: sqlite3.Connection) -> list[list[Sum]]:
+            connection.execute("BEGIN")
+            try:
+                return [_sums(connection, of, by) for by in groupings]
+            finally:
+                connection.execute("COMMIT")
+
+        return await self._database.read(select)
+
+
+def _sums(connection: sqlite3.Connection, of: Slice, by: tuple[Group, ...]) -> list[Sum]:
+    conditions, values = _conditions(of)
+    groups = [name if name in by else f"NULL AS {name}" for name in GROUPS]
+    amounts = [f"SUM({name})" for name in _AMOUNTS]
+    rows = connection.execute(
+        f"SELECT {', '.join(groups + amounts)} FROM {of.table} WHERE {' AND '.join(conditions)}"  # noqa: S608
+        f" GROUP BY {', '.join(by)} ORDER BY {', '.join(by)}",
+        values,
+    )
+    return [Sum(*row) for row in rows]
+
+
+def _conditions(of: Slice) -> tuple[list[str], list[int | str]]:
+    """A plus keeps SQLite from looking by that column: where keys are named, their index is the narrowest."""
+    conditions = ["start >= ?", "start < ?"]
+    values: list[int | str] = [of.start, of.end]
+    named = "IN (SELECT value FROM json_each(?))"
+    if of.family is not None:
+        conditions.append("key_id IN (SELECT id FROM api_keys WHERE family = ?)")
+        values.append(of.family)
+    by_key = "+key_id" if of.family is not None else "key_id"
+    by_user = "+user_id" if of.family is not None or of.keys is not None else "user_id"
+    for column, some in ((by_key, of.keys), (by_user, of.users), ("+model", of.models)):
+        if some is not None:
+            conditions.append(f"{column} {named}")
+            values.append(orjson.dumps(some).decode())
+    return conditions, values
 
 
 def spent_by_user(connection: sqlite3.Connection, user_id: str, day: int, month: int) -> Spent:

@@ -20,6 +20,7 @@ from ..errors import (
     RequestTooLarge,
     UnknownUrl,
 )
+from ..live.gate import Standing
 from ..rules.durations import go_duration
 from ..store.keys import Caller, Endpoint
 from .state import CALLER, HUB, RECEIVED, REQUEST_ID
@@ -70,12 +71,11 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         headers["openai-processing-ms"] = str(round(passed * 1000))
     headers.update(SECURITY_HEADERS)
     if CALLER in request:
-        headers.update(await _limits(request))
+        headers.update(limit_headers(await request.app[HUB].gate.standings(request[CALLER])))
 
 
-async def _limits(request: web.Request) -> dict[str, str]:
+def limit_headers(standings: list[Standing]) -> dict[str, str]:
     """The six headers: of every unit the tightest window."""
-    standings = await request.app[HUB].gate.standings(request[CALLER])
     headers = dict(UNLIMITED) if standings else UNLIMITED
     for unit in ("requests", "tokens"):
         windows = [each for each in standings if each.what == unit]

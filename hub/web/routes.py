@@ -3,7 +3,18 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from . import admin, completions, health, models, pages, userscript, worker_poll, worker_socket
+from . import (
+    admin,
+    completions,
+    health,
+    models,
+    organization,
+    pages,
+    usage,
+    userscript,
+    worker_poll,
+    worker_socket,
+)
 
 
 def public_routes() -> list[web.AbstractRouteDef]:
@@ -12,6 +23,9 @@ def public_routes() -> list[web.AbstractRouteDef]:
         *route("GET", "/v1/models", models.list_models),
         *route("GET", "/v1/models/{model:.+}", models.retrieve_model),
         *route("POST", "/v1/chat/completions", completions.create_chat_completion),
+        *route("GET", "/v1/usage", usage.show_usage),
+        *route("GET", "/v1/organization/usage/completions", organization.completions_usage),
+        *route("GET", "/v1/organization/costs", organization.costs),
         *route("GET", "/worker/socket", worker_socket.worker_socket),
         *route("POST", "/worker/hello", worker_poll.worker_hello),
         *route("POST", "/worker/exchange", worker_poll.worker_exchange),

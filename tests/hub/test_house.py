@@ -13,12 +13,13 @@ ORDER = """
     errors protocol settings
     rules.openai rules.tokens rules.rotation rules.attempt rules.folding rules.profile
     rules.turns rules.window rules.budget rules.tiers rules.passwords rules.durations
-    rules.addresses
+    rules.addresses rules.spreadsheet
     store.database store.audit store.credentials store.users store.keys store.worker_tokens
     store.tiers store.ledger store.journal store.workers store.profiles store.__init__
     live.feed live.log live.alarms live.timer live.gate live.jobs live.line live.workers live.dispatch
     live.hub
-    web.state web.addresses web.middleware web.completions web.models web.worker_socket web.worker_poll
+    web.state web.addresses web.middleware web.completions web.models web.usage web.organization
+    web.worker_socket web.worker_poll
     web.admin web.health web.pages web.userscript web.routes
     app control cli __main__
 """.split()  # noqa: SIM905 - the plan reads better as lines

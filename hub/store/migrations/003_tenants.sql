@@ -103,6 +103,7 @@ CREATE TABLE usage_hourly (
     PRIMARY KEY (user_id, start, key_id, model)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX usage_hourly_by_start ON usage_hourly (start);
+CREATE INDEX usage_hourly_by_key ON usage_hourly (key_id, start);
 
 CREATE TABLE usage_daily (
     user_id           TEXT NOT NULL,
@@ -123,6 +124,7 @@ CREATE TABLE usage_daily (
     PRIMARY KEY (user_id, start, key_id, model)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX usage_daily_by_start ON usage_daily (start);
+CREATE INDEX usage_daily_by_key ON usage_daily (key_id, start);
 
 ALTER TABLE audit_log ADD COLUMN address TEXT NOT NULL DEFAULT '';
 ALTER TABLE audit_log ADD COLUMN detail TEXT NOT NULL DEFAULT '';
