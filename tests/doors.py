@@ -11,6 +11,11 @@ import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from agent.address import HubAddress
+from agent.dial import Dial
+from agent.engines.echo import EchoEngine
+from agent.session import Card, Session
+from agent.socket_link import SocketLink
 from hub.protocol import (
     SUBPROTOCOL,
     Channel,
@@ -283,6 +288,22 @@ async def poll_worker(hub: Any, **card: Any) -> AsyncIterator[Worker]:
     async with Worker(hub, **card) as worker:
         await worker.poll()
         yield worker
+
+
+@contextlib.asynccontextmanager
+async def echo_agent(url: str, token: str, slots: int = 4) -> AsyncIterator[None]:
+    """The agent with the echo engine, in this process; it comes back when the hub does."""
+    engine = EchoEngine()
+    session = Session(Card("echo-worker", "echo", slots, None), engine)
+    session.offer(await engine.catalogue())
+    link = SocketLink(HubAddress.parse(url), token, None)
+    running = asyncio.create_task(Dial(session, link, None).run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await session.close()
 
 
 @contextlib.asynccontextmanager

@@ -199,7 +199,7 @@ class Dispatch:
         """
         if job.id not in self._jobs or job.settling:
             return
-        answer = job.answer(delivered_only=True).text if delivered else ""
+        answer = job.texts(delivered_only=True) if delivered else []
         self._settle(job, "cancelled", Outcome(error=None), answer, cancel="caller_left")
 
     def outlook(self, job: Job) -> tuple[int, int | None] | None:
@@ -388,7 +388,7 @@ class Dispatch:
         """Stop a job whose caller reads too slowly."""
         job = held.job
         error = Outcome(error=SlowCaller())
-        answer = job.answer(delivered_only=True).text
+        answer = job.texts(delivered_only=True)
         self._settle(job, "failed", error, answer, cancel="slow_caller")
         if job.on_overflow is not None:
             job.on_overflow()
@@ -474,7 +474,7 @@ class Dispatch:
                     finish_reason=finish_reason(frame.finish_reason, truncated=frame.truncated),
                     worker_usage=frame.usage,
                 )
-                self._settle(job, "completed", outcome, job.answer().text)
+                self._settle(job, "completed", outcome, job.texts())
             case Fail():
                 self._failed(worker, held, frame)
 
@@ -521,11 +521,17 @@ class Dispatch:
         self, job: Job, error: HubError, *, state: State = "failed", cancel: str | None = None
     ) -> None:
         # A stream still gets what came before the error; any other answer is nothing but the error.
-        answer = job.answer().text if job.stream else ""
+        answer = job.texts() if job.stream else []
         self._settle(job, state, Outcome(error=error), answer, cancel=cancel)
 
     def _settle(
-        self, job: Job, state: State, outcome: Outcome, answer: str, *, cancel: str | None = None
+        self,
+        job: Job,
+        state: State,
+        outcome: Outcome,
+        texts: list[str],
+        *,
+        cancel: str | None = None,
     ) -> None:
         """End a job, exactly once: free its worker, count, tell the caller, write it down, announce it."""
         if job.settling:
@@ -533,17 +539,17 @@ class Dispatch:
         job.settling = True
         self._unwait(job)
         self._take_back(job, cancel)
-        if len(answer) <= tokens.INLINE_CHARACTERS:
-            self._conclude(job, state, outcome, tokens.count_text(answer))
+        if sum(map(len, texts)) <= tokens.INLINE_CHARACTERS:
+            self._conclude(job, state, outcome, tokens.count_texts(texts))
             return
-        task = asyncio.create_task(self._count_and_conclude(job, state, outcome, answer))
+        task = asyncio.create_task(self._count_and_conclude(job, state, outcome, texts))
         self._counting.add(task)
         task.add_done_callback(self._counting.discard)
 
     async def _count_and_conclude(
-        self, job: Job, state: State, outcome: Outcome, answer: str
+        self, job: Job, state: State, outcome: Outcome, texts: list[str]
     ) -> None:
-        count = await asyncio.to_thread(tokens.count_text, answer)
+        count = await asyncio.to_thread(tokens.count_texts, texts)
         self._conclude(job, state, outcome, count)
 
     def _conclude(self, job: Job, state: State, outcome: Outcome, count: tokens.Count) -> None:
@@ -597,10 +603,10 @@ class Dispatch:
 
     async def count_running(self) -> None:
         """Count what running answers have delivered since the last time, and hold back what they need."""
-        fresh = [(job, text) for job in self._jobs.values() if (text := job.uncounted())]
+        fresh = [(job, texts) for job in self._jobs.values() if (texts := job.uncounted())]
         if not fresh:
             return
-        counts = await asyncio.to_thread(lambda: [tokens.count_text(text) for _, text in fresh])
+        counts = await asyncio.to_thread(lambda: [tokens.count_texts(texts) for _, texts in fresh])
         for (job, _), count in zip(fresh, counts, strict=True):
             job.counted_tokens += count.tokens
             prices, at = self._store.prices, job.accepted_at / 1e6

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..errors import HubError
 from ..protocol import Piece
-from ..rules.openai import Answer
+from ..rules.openai import NAMES, Answer, characters
 from ..rules.tokens import Count, safe_end
 from ..store.keys import Caller
 from .gate import Reservation
@@ -103,7 +103,7 @@ class Job:
         self.delivered_chars = 0
         """Those of them that have left the process on their way to the caller."""
         self._counted = 0
-        self._uncounted = ""
+        self._uncounted: dict[str, str] = {}
         self.counted_tokens = 0
 
     @property
@@ -118,8 +118,11 @@ class Job:
 
     def put(self, piece: Piece) -> bool:
         """A piece from the worker; False when too much waits for a caller that does not take it."""
-        size = len(piece.text) if piece.delta is None else len(str(piece.delta))
+        size = len(piece.text)
         self.received_chars += size
+        if piece.delta is not None:
+            self.received_chars += characters(piece.delta)
+            size += len(str(piece.delta))
         self._pending_bytes += size + PIECE_OVERHEAD
         self._pieces.append(piece)
         if self._waiter is not None:
@@ -166,13 +169,21 @@ class Job:
             answer.add(piece)
         return answer
 
-    def uncounted(self) -> str:
-        """The delivered text that was not counted yet, up to where a token surely ends; call `counted` then."""
+    def texts(self, *, delivered_only: bool = False) -> list[str]:
+        """What is billed of the answer; each text is counted by itself."""
+        return [*self.answer(delivered_only=delivered_only).texts().values()]
+
+    def uncounted(self) -> list[str]:
+        """The delivered texts that were not counted yet, each up to where a token surely ends."""
         answer = Answer()
         for piece in self._pieces[self._counted : self._delivered]:
             answer.add(piece)
         self._counted = self._delivered
-        self._uncounted += answer.text
-        end = safe_end(self._uncounted)
-        text, self._uncounted = self._uncounted[:end], self._uncounted[end:]
-        return text
+        found = []
+        for what, text in answer.texts().items():
+            if what != NAMES:
+                text = self._uncounted.get(what, "") + text
+                end = safe_end(text)
+                self._uncounted[what] = text[end:]
+                found.append(text[:end])
+        return [text for text in found if text]

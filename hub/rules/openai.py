@@ -264,6 +264,13 @@ def clean_delta(delta: dict[str, Any]) -> dict[str, Any]:
     return clean
 
 
+def characters(delta: dict[str, Any]) -> int:
+    """How much text a worker's delta has for the caller."""
+    clean = clean_delta(delta)
+    functions = [call["function"] for call in clean.pop("tool_calls", ())]
+    return sum(len(text) for part in (clean, *functions) for text in part.values())
+
+
 class _Function(Struct):
     name: str | None = None
     arguments: str | None = None
@@ -306,6 +313,10 @@ def usage(prompt: int, completion: int) -> dict[str, int]:
     }
 
 
+NAMES = "names"
+"""Of an answer's texts, the names of the functions called: a worker may say them again with every piece."""
+
+
 class Answer:
     """What a worker said, gathered for an answer in one piece and for counting."""
 
@@ -338,14 +349,17 @@ class Answer:
         whole["function"]["name"] = function.get("name") or whole["function"]["name"]
         whole["function"]["arguments"] += function["arguments"]
 
-    @property
-    def text(self) -> str:
-        """Everything that is billed as output."""
-        calls = (
-            call["function"]["name"] + call["function"]["arguments"]
-            for call in self._tool_calls.values()
-        )
-        return "".join((*self._reasoning, *self._content, *self._refusal, *calls))
+    def texts(self) -> dict[str, str]:
+        """Everything that is billed as output, by what it is; each is counted by itself."""
+        calls = {index: call["function"] for index, call in self._tool_calls.items()}
+        texts = {
+            "reasoning": "".join(self._reasoning),
+            "content": "".join(self._content),
+            "refusal": "".join(self._refusal),
+            NAMES: " ".join(function["name"] for function in calls.values()),
+            **{f"call {index}": function["arguments"] for index, function in calls.items()},
+        }
+        return {what: text for what, text in texts.items() if text}
 
     def message(self) -> dict[str, Any]:
         content = "".join(self._content)

@@ -83,6 +83,14 @@ def count_text(text: str) -> Count:
     return total.plus(Count(_tokens(text)))
 
 
+def count_texts(texts: Iterable[str]) -> Count:
+    """The tokens of several texts, each by itself."""
+    total = Count(0)
+    for text in texts:
+        total = total.plus(count_text(text))
+    return total
+
+
 def _tokens(text: str) -> int:
     return len(vocabulary().encode_ordinary(text))
 

@@ -185,7 +185,7 @@ def test_an_answer_gathers_text_reasoning_and_refusal():
         "refusal": None,
         "reasoning_content": "hm ",
     }
-    assert answer.text == "hm hello"
+    assert answer.texts() == {"reasoning": "hm ", "content": "hello"}
 
 
 def call(index: int, **more: Any) -> Piece:

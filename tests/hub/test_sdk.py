@@ -8,13 +8,8 @@ from typing import Any
 import openai
 import pytest
 
-from agent.address import HubAddress
-from agent.dial import Dial
-from agent.engines.echo import EchoEngine
-from agent.session import Card, Session
-from agent.socket_link import SocketLink
 from hub.protocol import Cancel, End, JobFrame, Piece, Started
-from tests.doors import Worker, eventually, health, socket_worker
+from tests.doors import Worker, echo_agent, eventually, health, socket_worker
 
 HELLO = [{"role": "user", "content": "one two three"}]
 
@@ -32,16 +27,9 @@ def client(hub: Any, key: str | None = None) -> openai.AsyncOpenAI:
 @pytest.fixture
 async def echo(hub) -> AsyncIterator[None]:
     """A real agent with the echo engine, connected."""
-    engine = EchoEngine()
-    session = Session(Card("echo-worker", "echo", 4, None), engine)
-    session.offer(await engine.catalogue())
-    link = SocketLink(HubAddress.parse(hub.url), hub.worker_token, None)
-    running = asyncio.create_task(Dial(session, link, None).run())
-    await eventually(lambda: len(hub.hub.roster))
-    yield
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    await session.close()
+    async with echo_agent(hub.url, hub.worker_token):
+        await eventually(lambda: len(hub.hub.roster))
+        yield
 
 
 def ask(sdk: openai.AsyncOpenAI, **members: Any) -> Any:
