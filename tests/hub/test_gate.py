@@ -370,9 +370,7 @@ def test_what_was_settled_while_its_account_was_read_counts_once():
     settled.over = True
     history = History([Past("r1", int(time.time() * 1e6), 30, 7)], Spent(10, 20))
     account = Account(subject, history, [settled], 1, 1)
-    limits = Limits(
-        requests_per_day=9, tokens_per_day=100, budget_per_day=50, budget_per_month=50
-    )
+    limits = Limits(requests_per_day=9, tokens_per_day=100, budget_per_day=50, budget_per_month=50)
     account.keep_to(limits)
     left = [(each.what, each.remaining) for each in account.standings(now, 1, 1)]
     assert left == [("requests", 8), ("tokens", 70), ("cost", 40), ("cost", 30)]
