@@ -32,6 +32,7 @@
     ├── NoWorkerAvailable            503
     ├── ShuttingDown                 503
     ├── StorageFailed                503   the journal could not be written
+    ├── ContentUnreadable            503   the vault's key for it is not here
     ├── QueueTimeout                 504
     └── UpstreamTimeout              504
 
@@ -322,6 +323,16 @@ class StorageFailed(HubError):
     status = 503
     type = "service_unavailable_error"
     code = "storage_failed"
+
+
+class ContentUnreadable(HubError):
+    """What is stored here cannot be decrypted: it was changed, or is not where it belongs. The operator should
+    restore a backup."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "content_unreadable"
+    permanent = True
 
 
 class QueueTimeout(HubError):

@@ -97,6 +97,14 @@ class Admission(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 2048
 
 
+class Retention(Struct, forbid_unknown_fields=True, frozen=True):
+    """How long things are kept where no tier says so, in days."""
+
+    operator_days: Annotated[
+        int, doc("Journal rows and stored completions of keys that belong to no user.", ge=2)
+    ] = 365
+
+
 class Cache(Struct, forbid_unknown_fields=True, frozen=True):
     """How long, in seconds, what was looked up stays in memory. Changes made through the hub hold at once."""
 
@@ -137,6 +145,12 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
             "Addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto count; `unix` is whoever comes over a Unix socket."
         ),
     ] = []
+    secret_key: Annotated[
+        str,
+        doc(
+            "Encrypts what is stored, instead of the data directory's own key; several with commas: the first encrypts, all decrypt. A secret: better in the environment than in a file."
+        ),
+    ] = ""
     environment: Annotated[
         Literal["development", "production"], doc("`production` logs JSON even on a terminal.")
     ] = "development"
@@ -158,6 +172,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     workers: Workers = msgspec.field(default_factory=Workers)
     line: Line = msgspec.field(default_factory=Line)
     limits: Admission = msgspec.field(default_factory=Admission)
+    retention: Retention = msgspec.field(default_factory=Retention)
     cache: Cache = msgspec.field(default_factory=Cache)
     log: Log = msgspec.field(default_factory=Log)
 

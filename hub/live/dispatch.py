@@ -184,6 +184,8 @@ class Dispatch:
             raise
         if job.settling:
             return
+        if job.metadata is not None:
+            self._keep(job, job.metadata)
         if self.draining:
             self._fail(job, self._shutting_down())
             return
@@ -191,6 +193,16 @@ class Dispatch:
             self._place(job)
         except QueueFull as full:
             self._fail(job, full)
+
+    def _keep(self, job: Job, metadata: dict[str, str]) -> None:
+        days = self._settings.retention.operator_days
+        if job.caller.user is not None:
+            days = self._store.tiers.get(job.caller.user.tier).retention_days
+        self._await_write(
+            self._store.content.begin(
+                job.id, job.caller, job.model, job.body, metadata, job.accepted_at, days
+            )
+        )
 
     def leave(self, job: Job, *, delivered: bool) -> None:
         """The caller is gone; `delivered` says whether it got what left for it so far.
@@ -561,6 +573,8 @@ class Dispatch:
             took = monotonic() - job.offered
             usual = self._usual_s.get(job.model, took)
             self._usual_s[job.model] = usual + (took - usual) * RECENT
+        if job.metadata is not None and (batches := job.unstored()):
+            self._await_write(self._store.content.append(batches))
         self._await_write(self._store.journal.settle(_settlement(job, state, outcome)))
         self._feed.announce(_announcement(job, state, outcome))
         self._forget(job)
@@ -595,6 +609,12 @@ class Dispatch:
             self._idle.set()
 
     # --- upkeep and shutdown
+
+    def store_pieces(self) -> "asyncio.Future[None] | None":
+        """Write down what came of the answers that are to be stored; None if nothing did."""
+        keeping = [job for job in self._jobs.values() if job.metadata is not None]
+        batches = [batch for job in keeping for batch in job.unstored()]
+        return self._store.content.append(batches) if batches else None
 
     def checkpoint(self) -> "asyncio.Future[None] | None":
         """Write down how far open jobs have come; None if there are none."""

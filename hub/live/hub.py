@@ -19,6 +19,7 @@ from .alarms import Alarms
 from .dispatch import Dispatch
 from .feed import Feed
 from .gate import Gate
+from .upkeep import keep_up
 from .workers import Roster
 
 MODEL_LISTS = 100
@@ -71,9 +72,9 @@ class Hub:
             await asyncio.sleep(CHECKPOINT_S)
             with suppress(Exception):  # the settlement will tell of the same trouble
                 await self.dispatch.count_running()
-                written = self.dispatch.checkpoint()
-                if written is not None:
-                    await written
+                for written in (self.dispatch.store_pieces(), self.dispatch.checkpoint()):
+                    if written is not None:
+                        await written
                 await self.store.keys.write_used()
                 await self.store.worker_tokens.write_seen()
 
@@ -90,14 +91,17 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             structlog.get_logger().warning("settled as interrupted", requests=interrupted)
         hub = Hub(settings, store)
         vocabulary = asyncio.create_task(asyncio.to_thread(tokens.vocabulary))
-        checkpoints = asyncio.create_task(hub.checkpoint_forever())
+        chores = [
+            asyncio.create_task(hub.checkpoint_forever()),
+            asyncio.create_task(keep_up(store, settings)),
+        ]
         try:
             await vocabulary
             yield hub
         finally:
-            checkpoints.cancel()
-            with suppress(asyncio.CancelledError):
-                await checkpoints
+            for chore in chores:
+                chore.cancel()
+            await asyncio.wait(chores)
 
 
 def _cost(store: Store, left: Open) -> int:

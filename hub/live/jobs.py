@@ -67,6 +67,8 @@ class Job:
     """Bytes of pieces that may wait for the caller."""
     prompt: Count
     """The prompt's tokens."""
+    metadata: dict[str, str] | None = None
+    """Its labels, if the caller wants it stored; None if not."""
     priority: int = 0
     """Of its user's tier: higher has more turns."""
     tag: float | None = None
@@ -102,6 +104,8 @@ class Job:
         self._delivered = 0
         self.delivered_chars = 0
         """Those of them that have left the process on their way to the caller."""
+        self._stored = 0
+        self._batches = 0
         self._counted = 0
         self._uncounted: dict[str, str] = {}
         self.counted_tokens = 0
@@ -169,6 +173,15 @@ class Job:
             answer.add(piece)
         return answer
 
+    def unstored(self) -> list[tuple[str, int, list[dict[str, Any]]]]:
+        """The pieces that came since the last time, as one more batch to be stored; none if there are none."""
+        fresh = self._pieces[self._stored :]
+        if not fresh:
+            return []
+        self._stored = len(self._pieces)
+        self._batches += 1
+        return [(self.id, self._batches - 1, [plain(piece) for piece in fresh])]
+
     def texts(self, *, delivered_only: bool = False) -> list[str]:
         """What is billed of the answer; each text is counted by itself."""
         return [*self.answer(delivered_only=delivered_only).texts().values()]
@@ -187,3 +200,11 @@ class Job:
                 self._uncounted[what] = text[end:]
                 found.append(text[:end])
         return [text for text in found if text]
+
+
+def plain(piece: Piece) -> dict[str, Any]:
+    """A piece as it is stored."""
+    told: dict[str, Any] = {"text": piece.text} if piece.text else {}
+    if piece.delta is not None:
+        told["delta"] = piece.delta
+    return told

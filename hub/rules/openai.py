@@ -97,6 +97,8 @@ class ChatRequest(Struct):
     logit_bias: dict[str, float] | None = None
     tools: list[dict[str, Any]] | None = None
     response_format: ResponseFormat | None = None
+    store: bool | None = None
+    metadata: Any = None
 
     @property
     def include_usage(self) -> bool:
@@ -119,6 +121,18 @@ class ChatRequest(Struct):
         if self.logprobs:
             needs["logprobs"] = "logprobs"
         return needs
+
+
+class _Labels(Struct):
+    metadata: Annotated[
+        dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
+        Meta(max_length=16),
+    ]
+
+
+def parse_metadata(metadata: Any) -> dict[str, str]:
+    """Labels of a stored completion: at most 16 texts. Raises InvalidRequest."""
+    return convert({"metadata": metadata or {}}, _Labels).metadata
 
 
 def parse_json(raw: bytes) -> dict[str, Any]:
@@ -395,6 +409,16 @@ def completion(
             "usage": used,
         }
     )
+
+
+def stored_completion(
+    completion: dict[str, Any], metadata: dict[str, str], broken_off: str | None
+) -> dict[str, Any]:
+    """A completion that is told again; `broken_off` is the error's code if it ended with one."""
+    told = {**completion, "metadata": metadata}
+    if broken_off is not None:
+        told["incomplete_details"] = {"reason": broken_off}
+    return told
 
 
 class Chunks:

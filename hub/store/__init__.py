@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from ..settings import Settings
 from .audit import AuditLog, SystemLog
+from .content import Content
 from .database import Database, NewerDatabase, open_database
 from .journal import Journal
 from .keys import Keys
@@ -12,6 +13,7 @@ from .ledger import Ledger
 from .profiles import Profiles
 from .tiers import Prices, Tiers
 from .users import Users
+from .vault import open_vault
 from .worker_tokens import WorkerTokens
 from .workers import WorkerBook
 
@@ -30,6 +32,7 @@ class Store:
         self.worker_tokens = WorkerTokens(database, settings.cache.user_data_ttl)
         self.journal = Journal(database)
         self.ledger = Ledger(database)
+        self.content = Content(database, open_vault(settings))
         self.workers = WorkerBook(database)
         self.profiles = Profiles(database)
         self.audit_log = AuditLog(database)
@@ -47,7 +50,10 @@ class Store:
 
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
-    """The store in `data_dir`, which is made if need be. Hold `hub.lock` while it is open: one hub, one writer."""
+    """The store in `data_dir`, which is made if need be. Hold `hub.lock` while it is open: one hub, one writer.
+
+    Raises NewerDatabase, SettingsError for bad keys of the vault.
+    """
     database = await open_database(settings.data / "hub.db", settings.synchronous)
     try:
         store = Store(database, settings)

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from .credentials import now_us
@@ -131,6 +132,19 @@ _RECENT = """
 """
 
 
+_PURGE = """
+    DELETE FROM requests WHERE id IN (
+        SELECT r.id FROM api_keys k LEFT JOIN users u ON u.id = k.user_id JOIN requests r ON r.key_id = k.id
+        WHERE u.tier IS ? AND r.id < ? AND r.settled_at IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM request_bodies b WHERE b.id = r.id) LIMIT ?
+    )
+"""
+PURGED_AT_ONCE = 1_000
+"""Rows in one transaction: others wait for it."""
+SHORTEST_DAYS = 2
+"""The windows of limits look back a day, so rows are kept longer than that."""
+
+
 class Journal:
     """The `requests` table."""
 
@@ -166,6 +180,21 @@ class Journal:
 
         return self._database.write(settle)
 
+    async def purge(self, days: dict[str, int], operator_days: int) -> int:
+        """Delete the rows of each tier's users after so many days, and those of no user's keys; how many.
+
+        Usage and money stay in the ledger; a row whose content is kept goes after that.
+        """
+        deleted = 0
+        for tier, kept in [*days.items(), (None, operator_days)]:
+            before = first_id(now_us() - max(kept, SHORTEST_DAYS) * 86_400_000_000)
+            while True:
+                count = await self._database.write(partial(_purge, tier=tier, before=before))
+                deleted += count
+                if count < PURGED_AT_ONCE:
+                    break
+        return deleted
+
     async def history(
         self, whose: Literal["user_id", "family"], subject: str, since: int, day: int, month: int
     ) -> History:
@@ -188,6 +217,10 @@ class Journal:
                 connection.execute("COMMIT")
 
         return await self._database.read(select)
+
+
+def _purge(connection: sqlite3.Connection, tier: str | None, before: str) -> int:
+    return connection.execute(_PURGE, (tier, before, PURGED_AT_ONCE)).rowcount
 
 
 def first_id(at: int) -> str:

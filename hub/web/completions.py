@@ -50,6 +50,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         accepted_at=int(now * 1e6),
         max_pending=hub.settings.max_pending_bytes,
         prompt=prompt,
+        metadata=openai.parse_metadata(chat.metadata) if chat.store else None,
         priority=hub.store.tiers.priority_of(caller),
     )
     answering = _Streamed(request, hub, job, chat) if job.stream else _Plain(hub, job)

@@ -27,9 +27,7 @@ PRICE = Price("*", input=3_000_000, output=7_000_000)
 CALLERS = 8
 LONGEST_LIFE_S = 2.5
 """Checkpoints are a second apart, so lives end before, between and after them."""
-WORDS = (
-    "The quick brown fox, it's said, jumps over 12 lazy dogs; 你好\uff0c世界。 Straße 👍🏽 x_y = f(a)."
-)
+WORDS = "The quick brown fox, it's said, jumps over 12 lazy dogs; 你好\uff0c世界。 Straße 👍🏽 x_y = f(a)."
 
 
 @dataclass

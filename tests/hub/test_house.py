@@ -15,10 +15,10 @@ ORDER = """
     rules.turns rules.window rules.budget rules.tiers rules.passwords rules.durations
     rules.addresses rules.spreadsheet
     store.database store.audit store.credentials store.users store.keys store.worker_tokens
-    store.tiers store.ledger store.journal store.workers store.profiles store.__init__
+    store.tiers store.ledger store.journal store.vault store.content store.workers store.profiles store.__init__
     live.feed live.log live.alarms live.timer live.gate live.jobs live.line live.workers live.dispatch
-    live.hub
-    web.state web.addresses web.middleware web.completions web.models web.usage web.organization
+    live.upkeep live.hub
+    web.state web.addresses web.middleware web.completions web.stored web.models web.usage web.organization
     web.worker_socket web.worker_poll
     web.admin web.health web.pages web.userscript web.routes
     app control cli __main__
