@@ -4,29 +4,32 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
-from datetime import datetime
 from typing import Any, NoReturn, TextIO
 
 import click
-import rich
-from rich.markup import escape
-from rich.table import Table
 
 from . import __version__, control
 from .app import AlreadyRunning, serve
 from .errors import HubError
 from .live import log
+from .options import members, parameters
+from .rules import price_list
 from .settings import Settings, SettingsError, load
 from .store import NewerDatabase
+from .tables import cell, flat, print_table
+from .web.operations import keys, logs, operation_of, site_profile, tiers, users, worker_tokens
 
 try:
     from uvloop import new_event_loop
 except ImportError:  # Windows
     from asyncio import new_event_loop  # type: ignore[assignment]
 
+Run = Callable[..., Coroutine[Any, Any, Any]]
+Tell = Callable[[Any], None]
+
 data_option = click.option("--data", metavar="DIR", help="The data directory (default: data).")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-name_option = click.option("--name", required=True, help="A name that people will recognise.")
+PASSWORD_VARIABLE = "LMARENA_PASSWORD"  # noqa: S105 - its name
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,6 +51,95 @@ def serve_command(**options: Any) -> None:
     _run(lambda: serve(settings), debug=settings.debug)
 
 
+# --- how a command is made of an operation -------------------------------------------------------------
+
+
+def said(sentence: str) -> Tell:
+    """Tell an answer in one sentence, in which its members stand in braces."""
+    return lambda answer: click.echo(sentence.format_map(answer))
+
+
+def table(columns: str) -> Tell:
+    """Tell an answer as a table of these columns."""
+
+    def tell(rows: list[dict[str, Any]]) -> None:
+        if rows:
+            print_table([flat(row) for row in rows], columns.split())
+        else:
+            click.echo("None yet.", err=True)
+
+    return tell
+
+
+def limits(answer: Any) -> None:
+    """Tell the limits that somebody has now."""
+    click.echo(f"{answer['name']}: {cell('limits', answer['limits']) or 'no limits'}")
+
+
+def command(
+    group: click.Group, name: str, run: Run, *arguments: str, tell: Tell, prefix: str = ""
+) -> None:
+    """Add a command that carries out an operation; its options are the members of the operation's body."""
+    operation = operation_of(run)
+    fields = parameters(operation.body, arguments, prefix)
+    secret = [field for field in fields if field.name == "password"]
+
+    def callback(data: str | None, as_json: bool, **values: Any) -> None:
+        if secret:
+            values["password"] = _password(required=secret[0].required, **values)
+            values.pop("password_file")
+        answer = _call(data, run, members(values))
+        if as_json:
+            click.echo(json.dumps(answer))
+        else:
+            tell(answer)
+
+    made = click.command(name, help=operation.summary)(json_option(data_option(callback)))
+    made.params[:0] = [field for field in fields if field not in secret]
+    made.params += _password_options(prefix) if secret else []
+    group.add_command(made)
+
+
+def _password_options(prefix: str) -> list[click.Parameter]:
+    """How to hand over a password: best typed, or from a file, so that no list of processes shows it."""
+    return [
+        click.Option(
+            ["password", f"--{prefix}password"],
+            prompt=True,
+            prompt_required=False,
+            hide_input=True,
+            confirmation_prompt=True,
+            envvar=PASSWORD_VARIABLE,
+            show_envvar=True,
+            help="A password; asked for, unseen, if nothing follows.",
+        ),
+        click.Option(
+            ["--password-file"],
+            type=click.File("r", encoding="utf-8"),
+            help="A file that holds the password, - for standard input.",
+        ),
+    ]
+
+
+def _password(
+    *, required: bool, password: str | None, password_file: TextIO | None, **_: Any
+) -> str | None:
+    if password_file is not None:
+        return password_file.read().rstrip("\r\n")
+    if password is None and required:
+        asked: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return asked
+    return password
+
+
+# --- the commands ----------------------------------------------------------------------------------------
+
+
+@main.group()
+def user() -> None:
+    """People with an account."""
+
+
 @main.group()
 def key() -> None:
     """API keys, for callers."""
@@ -58,34 +150,14 @@ def worker_token() -> None:
     """Worker tokens, for tabs and agents."""
 
 
-def _credential_commands(group: click.Group, path: str, what: str) -> None:
-    """The same three commands for keys and for tokens."""
-
-    @group.command("create", help=f"Make {what}. Its secret is printed this once.")
-    @name_option
-    @data_option
-    @json_option
-    def create(name: str, data: str | None, as_json: bool) -> None:
-        made = _call(data, "POST", path, {"name": name})
-        click.echo(json.dumps(made) if as_json else made["secret"])
-
-    @group.command("list", help=f"Show every {what.split(' ', 1)[1]} that is not revoked.")
-    @data_option
-    @json_option
-    def list_all(data: str | None, as_json: bool) -> None:
-        _show(_call(data, "GET", path, {}), as_json)
-
-    @group.command("revoke", help=f"End {what}, by the id that `list` shows.")
-    @click.argument("id")
-    @data_option
-    @json_option
-    def revoke(id: str, data: str | None, as_json: bool) -> None:  # noqa: A002 - click names it
-        done = _call(data, "POST", f"{path}/revoke", {"id": id})
-        click.echo(json.dumps(done) if as_json else f"revoked {id}")
+@main.group()
+def tier() -> None:
+    """Tiers: what their users may use."""
 
 
-_credential_commands(key, "/admin/api/keys", "an API key")
-_credential_commands(worker_token, "/admin/api/worker-tokens", "a worker token")
+@main.group()
+def price() -> None:
+    """What models cost, in dollars per million tokens and per image."""
 
 
 @main.group()
@@ -93,11 +165,87 @@ def profile() -> None:
     """The site profile: what tabs know of the site, as data."""
 
 
+has_tier = said("{email} has the tier {tier}")
+secret_alone = said("{secret}")
+revoked = said("revoked {id}")
+
+command(main, "init", users.init, tell=secret_alone, prefix="admin-")
+
+command(user, "add", users.create_user, tell=said("{email} has an account, with the tier {tier}"))
+command(
+    user,
+    "list",
+    users.list_users,
+    tell=table("email name role tier disabled created_at id"),
+)
+command(user, "set-tier", users.set_tier, "user", "tier", tell=has_tier)
+command(user, "set-role", users.set_role, "user", "role", tell=said("{email} has the role {role}"))
+command(user, "disable", users.disable_user, "user", tell=said("{email} is disabled"))
+command(user, "enable", users.enable_user, "user", tell=said("{email} is enabled"))
+command(
+    user,
+    "reset-password",
+    users.reset_password,
+    "user",
+    tell=said("{email} has a new password"),
+)
+
+command(key, "create", keys.create_key, tell=secret_alone)
+command(
+    key,
+    "list",
+    keys.list_keys,
+    tell=table("id name prefix user scopes limits own_workers_only expires_at last_used_at"),
+)
+command(key, "rotate", keys.rotate_key, "id", tell=secret_alone)
+command(key, "revoke", keys.revoke_key, "id", tell=revoked)
+command(key, "set-limits", keys.set_key_limits, "id", tell=limits)
+
+command(worker_token, "create", worker_tokens.create_worker_token, tell=secret_alone)
+command(
+    worker_token,
+    "list",
+    worker_tokens.list_worker_tokens,
+    tell=table("id name prefix user shared models slots trusted last_seen_at"),
+)
+command(worker_token, "revoke", worker_tokens.revoke_worker_token, "id", tell=revoked)
+
+command(tier, "list", tiers.list_tiers, tell=table("name limits"))
+command(tier, "set", tiers.change_tier, "name", tell=limits)
+
+command(
+    price,
+    "list",
+    tiers.list_prices,
+    tell=table("id pattern input output cached image valid_from own_workers"),
+)
+command(price, "set", tiers.set_price, "pattern", tell=said("price {id} for {price[pattern]}"))
+command(price, "remove", tiers.remove_price, "id", tell=said("removed price {id}"))
+
+command(main, "audit-log", logs.audit_log, tell=table("at actor address action subject detail"))
+command(main, "system-log", logs.system_log, tell=table("at kind subject message"))
+
+
+@price.command("import")
+@click.argument("file", type=click.File("r", encoding="utf-8-sig"))
+@data_option
+@json_option
+def price_import(file: TextIO, data: str | None, as_json: bool) -> None:
+    """Set the prices in FILE, a .csv or .json of dollars (- for JSON on standard input); all or none."""
+    try:
+        prices = price_list.read(file.read(), as_csv=file.name.lower().endswith(".csv"))
+    except ValueError as error:
+        _stop(SettingsError(f"{file.name}: {error}"))
+    added = _call(data, tiers.import_prices, {"prices": prices})
+    click.echo(json.dumps(added) if as_json else f"{len(added)} prices added")
+
+
 @profile.command("show")
 @data_option
 def profile_show(data: str | None) -> None:
     """Print the profile in force, as JSON."""
-    click.echo(_pretty(_call(data, "GET", "/admin/api/profile", {})))
+    shown = _call(data, site_profile.show_profile, {})
+    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
 @profile.command("set")
@@ -111,16 +259,16 @@ def profile_set(file: TextIO, note: str, data: str | None, as_json: bool) -> Non
         values = json.load(file)
     except ValueError as error:
         _stop(SettingsError(f"{file.name}: {error}"))
-    stored = _call(data, "POST", "/admin/api/profile", {"profile": values, "note": note})
+    stored = _call(data, site_profile.set_profile, {"profile": values, "note": note})
     click.echo(json.dumps(stored) if as_json else f"version {stored['version']} is in force")
 
 
-@profile.command("history")
-@data_option
-@json_option
-def profile_history(data: str | None, as_json: bool) -> None:
-    """Every version, the newest first; 0 is the one that came with the hub."""
-    _show(_call(data, "GET", "/admin/api/profile/history", {}), as_json)
+command(
+    profile,
+    "history",
+    site_profile.profile_history,
+    tell=table("version note actor created_at current"),
+)
 
 
 @profile.command("rollback")
@@ -129,42 +277,11 @@ def profile_history(data: str | None, as_json: bool) -> None:
 @json_option
 def profile_rollback(version: int | None, data: str | None, as_json: bool) -> None:
     """Put an older VERSION in force again; without one, the version before the current."""
-    stored = _call(data, "POST", "/admin/api/profile/rollback", {"version": version})
+    stored = _call(data, site_profile.roll_back_profile, {"version": version})
     click.echo(json.dumps(stored) if as_json else f"version {stored['version']} is in force")
 
 
-@main.command("system-log")
-@click.option("--count", default=100, show_default=True, type=click.IntRange(1, 10_000))
-@data_option
-@json_option
-def system_log(count: int, data: str | None, as_json: bool) -> None:
-    """What an operator should know of: a changed site, workers that need their human."""
-    rows = _call(data, "GET", "/admin/api/system-log", {"count": count})
-    if not as_json:
-        for row in rows:
-            row["at"] = datetime.fromtimestamp(row["at"]).astimezone().isoformat(" ", "seconds")
-    _show(rows, as_json)
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(rows))
-    else:
-        _print_table(rows)
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        click.echo("None yet.", err=True)
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
-    rich.print(table)
+# --- carrying out ----------------------------------------------------------------------------------------
 
 
 def _settings(data: str | None = None, **options: Any) -> Settings:
@@ -177,11 +294,11 @@ def _settings(data: str | None = None, **options: Any) -> Settings:
         _stop(error)
 
 
-def _call(data: str | None, method: str, path: str, body: dict[str, Any]) -> Any:
+def _call(data: str | None, run: Run, body: dict[str, Any]) -> Any:
     settings = _settings(data)
     if not (settings.data / "hub.db").exists():
         click.echo(f"making a new data directory: {settings.data}", err=True)
-    return _run(lambda: control.call(settings, method, path, body))
+    return _run(lambda: control.call(settings, operation_of(run), body))
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, Any]], *, debug: bool = False) -> Any:

@@ -9,39 +9,45 @@ from .app import CONTROL_SOCKET, AlreadyRunning, hold
 from .errors import HubError
 from .settings import Settings
 from .store import open_store
-from .web.admin import COMMAND_LINE, Office, carry_out, find
+from .web.admin import COMMAND_LINE
+from .web.operations.operation import Office, Operation
 
 PATIENCE_S = 10.0
 """How long to wait for another command, or for a hub that is just starting or stopping."""
 
 
-async def call(settings: Settings, method: str, path: str, body: dict[str, Any]) -> Any:
+async def call(settings: Settings, operation: Operation, members: dict[str, Any]) -> Any:
     """Carry out an operation of the admin API. Raises HubError, AlreadyRunning."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while True:
         try:
-            return await _directly(settings, method, path, body)
+            return await _directly(settings, operation, members)
         except AlreadyRunning:
             if asyncio.get_running_loop().time() > deadline:
                 raise
         try:
-            return await _through_the_hub(settings, method, path, body)
+            return await _through_the_hub(settings, operation, members)
         except (aiohttp.ClientConnectorError, FileNotFoundError):
             # Whoever holds the lock is not listening: a command like this one, or a hub about to.
             await asyncio.sleep(0.05)
 
 
-async def _directly(settings: Settings, method: str, path: str, body: dict[str, Any]) -> Any:
+async def _directly(settings: Settings, operation: Operation, members: dict[str, Any]) -> Any:
     with hold(settings.data):
         async with open_store(settings) as store:
-            return await carry_out(Office(store, None, COMMAND_LINE), find(method, path), body)
+            return await operation.carry_out(Office(store, None, COMMAND_LINE), members)
 
 
-async def _through_the_hub(settings: Settings, method: str, path: str, body: dict[str, Any]) -> Any:
+async def _through_the_hub(
+    settings: Settings, operation: Operation, members: dict[str, Any]
+) -> Any:
     connector = aiohttp.UnixConnector(str(settings.data.resolve() / CONTROL_SOCKET))
+    carried: dict[str, Any] = (
+        {"params": members} if operation.method == "GET" else {"json": members}
+    )
     async with (
         aiohttp.ClientSession("http://hub", connector=connector) as session,
-        session.request(method, path, json=body) as response,
+        session.request(operation.method, operation.path, **carried) as response,
     ):
         answer = await response.json()
         if response.status >= 400:

@@ -16,6 +16,7 @@ from cachetools import LRUCache
 
 from ..errors import HubError, InsufficientQuota, LargerThanLimit, RateLimited
 from ..rules.budget import Charge, Spending
+from ..rules.money import dollars
 from ..rules.tiers import DAY_S, HOUR_S, MINUTE_S, NO_LIMITS, Limits
 from ..rules.window import FOREVER, Amounts, Arrivals, Entry, Limit
 from ..store import Store
@@ -386,14 +387,3 @@ def _too_many(of: str, limits: Limits, wait: float) -> HubError:
     if wait == FOREVER:
         return LargerThanLimit(message)
     return RateLimited(message, retry_after=wait)
-
-
-def dollars(micro: int) -> str:
-    """
-    >>> dollars(1_234_560)
-    '$1.23456'
-    >>> dollars(2_000_000)
-    '$2.00'
-    """
-    whole, part = divmod(micro, 1_000_000)
-    return f"${whole}.{f'{part:06d}'.rstrip('0'):0<2}"

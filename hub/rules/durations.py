@@ -1,5 +1,6 @@
-"""Lengths of time as text."""
+"""Lengths of time, and days, as text."""
 
+import calendar
 import math
 import re
 
@@ -30,3 +31,18 @@ def parse_duration(text: str) -> int:
     if found is None:
         raise ValueError(f"{text!r} is no length of time; write 90s, 15m, 24h, 30d or 2w")
     return int(found[1]) * SECONDS[found[2]]
+
+
+def parse_day(text: str) -> int:
+    """The Unix seconds at which a day such as `2026-01-31` begins, UTC. Raises ValueError.
+
+    >>> parse_day("1970-01-02")
+    86400
+    """
+    found = re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)", text.strip())
+    if found is not None:
+        year, month, day = map(int, found.groups())
+        in_calendar = year >= 1970 and 1 <= month <= 12
+        if in_calendar and 1 <= day <= calendar.monthrange(year, month)[1]:
+            return calendar.timegm((year, month, day, 0, 0, 0))
+    raise ValueError(f"{text!r} is no day; write 2026-01-31")

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
+from .money import MicroDollars
 from .window import Limit
 
 MINUTE_S = 60.0
@@ -15,20 +17,34 @@ PER = 1_000_000
 """Prices are for so many tokens."""
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Moment = Annotated[int, Meta(ge=0, le=253_402_300_799, extra={"unit": "moment"})]
+"""Unix seconds, until the end of the year 9999."""
+
+RequestsPerMinute = Annotated[Count, Meta(description="Requests in any 60 seconds.")]
+RequestsPerHour = Annotated[Count, Meta(description="Requests in any 60 minutes.")]
+RequestsPerDay = Annotated[Count, Meta(description="Requests in any 24 hours.")]
+TokensPerMinute = Annotated[Count, Meta(description="Tokens in any 60 seconds.")]
+TokensPerDay = Annotated[Count, Meta(description="Tokens in any 24 hours.")]
+Concurrent = Annotated[Count, Meta(description="Requests at once.")]
+BudgetPerDay = Annotated[MicroDollars, Meta(description="Money spent in a calendar day, UTC.")]
+BudgetPerMonth = Annotated[MicroDollars, Meta(description="Money spent in a calendar month, UTC.")]
+Priority = Annotated[int, Meta(ge=0, le=9, description="The place in the line: higher goes first.")]
+RetentionDays = Annotated[
+    int, Meta(ge=0, le=3_650, description="Days for which the journal keeps a request's row.")
+]
 
 
 class Limits(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
-    """What a user, or a single key, may use; None is no limit."""
+    """What a user, or a single key, may use; what is null or absent is not limited."""
 
-    requests_per_minute: Count | None = None
-    requests_per_hour: Count | None = None
-    requests_per_day: Count | None = None
-    tokens_per_minute: Count | None = None
-    tokens_per_day: Count | None = None
-    concurrent: Count | None = None
-    budget_per_day: Count | None = None
-    """Micro-dollars in a calendar day, UTC."""
-    budget_per_month: Count | None = None
+    requests_per_minute: RequestsPerMinute | None = None
+    requests_per_hour: RequestsPerHour | None = None
+    requests_per_day: RequestsPerDay | None = None
+    tokens_per_minute: TokensPerMinute | None = None
+    tokens_per_day: TokensPerDay | None = None
+    concurrent: Concurrent | None = None
+    budget_per_day: BudgetPerDay | None = None
+    budget_per_month: BudgetPerMonth | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -64,9 +80,37 @@ NO_LIMITS = Limits()
 class Tier(Limits, frozen=True):
     """The limits of its users, their place in the line, and how long the journal keeps their rows."""
 
-    priority: Annotated[int, Meta(ge=0, le=9)] = 0
-    """Higher goes first."""
-    retention_days: Annotated[int, Meta(ge=0, le=3_650)] = 90
+    priority: Priority = 0
+    retention_days: RetentionDays = 90
+
+
+class LimitChanges(Struct, forbid_unknown_fields=True, frozen=True):
+    """Some limits to change: what is absent stays as it is, null takes a limit away."""
+
+    requests_per_minute: RequestsPerMinute | UnsetType | None = UNSET
+    requests_per_hour: RequestsPerHour | UnsetType | None = UNSET
+    requests_per_day: RequestsPerDay | UnsetType | None = UNSET
+    tokens_per_minute: TokensPerMinute | UnsetType | None = UNSET
+    tokens_per_day: TokensPerDay | UnsetType | None = UNSET
+    concurrent: Concurrent | UnsetType | None = UNSET
+    budget_per_day: BudgetPerDay | UnsetType | None = UNSET
+    budget_per_month: BudgetPerMonth | UnsetType | None = UNSET
+
+
+class TierChanges(LimitChanges, frozen=True):
+    """Some of a tier to change; what is absent stays as it is."""
+
+    priority: Priority | UnsetType = UNSET
+    retention_days: RetentionDays | UnsetType = UNSET
+
+
+L = TypeVar("L", bound=Limits)
+
+
+def changed(limits: L, changes: LimitChanges) -> L:
+    """The limits with some of them changed."""
+    said = {name: getattr(changes, name) for name in changes.__struct_fields__}
+    return replace(limits, **{name: to for name, to in said.items() if to is not UNSET})
 
 
 def _limits(*limits: tuple[float, int | None]) -> list[Limit]:
@@ -111,16 +155,23 @@ DEFAULT_TIERS = {
 class Price(Struct, forbid_unknown_fields=True, frozen=True):
     """What models of a pattern (`gpt-4*`) cost, in micro-dollars per million tokens and per image."""
 
-    pattern: Annotated[str, Meta(min_length=1, max_length=200)]
-    input: Count = 0
-    output: Count = 0
-    cached: Count | None = None
-    """Input that the upstream had cached; None: as other input."""
-    image: Count = 0
-    valid_from: int = 0
-    """Unix seconds."""
-    own_workers: bool = False
-    """For answers of the caller's own private workers."""
+    pattern: Annotated[
+        str,
+        Meta(min_length=1, max_length=200, description="A model's name, or a pattern: `gpt-4*`."),
+    ]
+    input: Annotated[MicroDollars, Meta(description="A million tokens of input.")] = 0
+    output: Annotated[MicroDollars, Meta(description="A million tokens of output.")] = 0
+    cached: Annotated[
+        MicroDollars | None,
+        Meta(
+            description="A million tokens of input that the upstream had cached; if not said, as other input."
+        ),
+    ] = None
+    image: Annotated[MicroDollars, Meta(description="An image.")] = 0
+    valid_from: Annotated[Moment, Meta(description="When it begins to hold; 0 is always.")] = 0
+    own_workers: Annotated[
+        bool, Meta(description="For answers of the caller's own private workers, free otherwise.")
+    ] = False
 
     def cost(self, prompt: int, completion: int, *, cached: int = 0, images: int = 0) -> int:
         """Micro-dollars of an answer; `cached` tokens are among those of the prompt. Rounded once, half up."""

@@ -56,15 +56,21 @@ class AuditLog:
         )
 
     async def latest(
-        self, count: int, *, actor: str | None = None, action: str | None = None
+        self,
+        count: int,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
     ) -> list[Act]:
         """The last `count` lines, the newest first; `action` is a beginning, such as `users.`."""
 
         def select(connection: sqlite3.Connection) -> list[sqlite3.Row]:
             return connection.execute(
                 "SELECT * FROM audit_log WHERE (?1 IS NULL OR actor = ?1)"
-                " AND (?2 IS NULL OR substr(action, 1, length(?2)) = ?2) ORDER BY id DESC LIMIT ?3",
-                (actor, action, count),
+                " AND (?2 IS NULL OR substr(action, 1, length(?2)) = ?2)"
+                " AND (?3 IS NULL OR subject = ?3) ORDER BY id DESC LIMIT ?4",
+                (actor, action, subject, count),
             ).fetchall()
 
         return [

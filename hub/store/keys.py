@@ -9,8 +9,8 @@ import msgspec
 from cachetools import TTLCache
 from msgspec import Meta, Struct
 
-from ..errors import InvalidRequest, NotFound
-from ..rules.tiers import NO_LIMITS, Limits
+from ..errors import AlreadyExists, InvalidRequest, NotFound
+from ..rules.tiers import NO_LIMITS, LimitChanges, Limits, changed
 from .audit import Actor, record
 from .credentials import SHOWN_CHARACTERS, Created, digest, insert, new_id, new_secret, now_us
 from .database import Database, Operation, T
@@ -27,9 +27,16 @@ Pattern = Annotated[str, Meta(min_length=1, max_length=200)]
 class Scopes(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a key is good for. No endpoints or models named means all of them; `admin` must be said."""
 
-    endpoints: list[Endpoint] = []
-    models: list[Pattern] = []
-    admin: bool = False
+    endpoints: Annotated[
+        list[Endpoint], Meta(max_length=100, description="Where it may be used; none is all.")
+    ] = []
+    models: Annotated[
+        list[Pattern],
+        Meta(
+            max_length=100, description="Models, or patterns (`gpt-4*`), it may use; none is all."
+        ),
+    ] = []
+    admin: Annotated[bool, Meta(description="Whether it may administer.")] = False
 
     def allows_model(self, model: str) -> bool:
         return not self.models or any(
@@ -132,7 +139,9 @@ class Keys:
                 "created_at": now_us(),
             }
             insert(connection, "api_keys", row)
-            record(connection, actor, "api_keys.create", made.id, owner.email if owner else "")
+            detail = [owner.email] if owner else []
+            detail += ["admin"] if scopes.admin else []
+            record(connection, actor, "api_keys.create", made.id, ", ".join(detail))
 
         await self._database.write(add)
         return made
@@ -197,12 +206,13 @@ class Keys:
     async def rotate(self, key_id: str, overlap_s: int, actor: Actor) -> Created:
         """A new secret for the same uses and the same limits; the old one works for `overlap_s` seconds more.
 
-        Raises NotFound.
+        Raises NotFound, and AlreadyExists for a key that was rotated before or has expired.
         """
         secret = new_secret(PREFIX)
 
         def replace(connection: sqlite3.Connection) -> Created:
-            _, row = _get(connection, key_id)
+            key, row = _get(connection, key_id)
+            _check_rotation(connection, key)
             made = Created(new_id(), row["name"], secret)
             kept = ("name", "user_id", "family", "scopes", "limits", "own_workers_only")
             successor = {
@@ -237,13 +247,15 @@ class Keys:
 
         return await self._change(update)
 
-    async def set_limits(self, key_id: str, limits: Limits, actor: Actor) -> Key:
-        """Other limits of its own. Raises NotFound."""
+    async def set_limits(self, key_id: str, changes: LimitChanges, actor: Actor) -> Key:
+        """Change limits of its own, and of the keys that it shares them with. Raises NotFound."""
 
         def update(connection: sqlite3.Connection) -> Key:
-            _get(connection, key_id)
-            encoded = msgspec.json.encode(limits).decode()
-            connection.execute("UPDATE api_keys SET limits = ? WHERE id = ?", (encoded, key_id))
+            key, _ = _get(connection, key_id)
+            encoded = msgspec.json.encode(changed(key.limits, changes)).decode()
+            connection.execute(
+                "UPDATE api_keys SET limits = ? WHERE family = ?", (encoded, key.family)
+            )
             record(connection, actor, "api_keys.set_limits", key_id, encoded)
             return _get(connection, key_id)[0]
 
@@ -285,6 +297,19 @@ def _check(owner: User | None, scopes: Scopes, own_workers_only: bool) -> None:
     if scopes.admin and owner is not None and owner.role != "admin":
         message = "Only an administrator's key, or one of no user, can have the admin scope."
         raise InvalidRequest(message, param="scopes.admin")
+
+
+def _check_rotation(connection: sqlite3.Connection, key: Key) -> None:
+    """A key has one successor: of two who rotate it at once, the second must not get another secret."""
+    if key.expires_at is not None and key.expires_at <= time.time():
+        raise AlreadyExists("This key has expired: make a new one instead.")
+    successor = connection.execute(
+        "SELECT id FROM api_keys WHERE family = ? AND revoked_at IS NULL AND created_at >"
+        " (SELECT created_at FROM api_keys WHERE id = ?)",
+        (key.family, key.id),
+    ).fetchone()
+    if successor is not None:
+        raise AlreadyExists(f"This key is followed by {successor['id']} already: rotate that one.")
 
 
 def _select(connection: sqlite3.Connection, hashed: bytes) -> Caller | None:

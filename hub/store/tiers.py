@@ -6,10 +6,19 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import AlreadyExists, NotFound
-from ..rules.tiers import DEFAULT_TIERS, FREE, Price, Tier, matches, price_of
+from ..rules.tiers import (
+    DEFAULT_TIERS,
+    FREE,
+    Price,
+    Tier,
+    TierChanges,
+    changed,
+    matches,
+    price_of,
+)
 from .audit import Actor, record
 from .credentials import insert, now_us
-from .database import Database
+from .database import Database, Operation
 from .keys import Caller
 
 REMEMBERED_MODELS = 10_000
@@ -42,7 +51,8 @@ class Tiers:
             self._tiers = dict(DEFAULT_TIERS)
 
     def all(self) -> dict[str, Tier]:
-        return dict(self._tiers)
+        """By name, the least priority first."""
+        return dict(sorted(self._tiers.items(), key=lambda item: (item[1].priority, item[0])))
 
     def get(self, name: str) -> Tier:
         """Raises NotFound."""
@@ -56,18 +66,27 @@ class Tiers:
         return self.get(caller.user.tier).priority if caller.user is not None else 0
 
     async def set(self, name: str, tier: Tier, actor: Actor) -> Tier:
-        """Change a tier, or make one; it holds from the next request on."""
+        """Replace a tier, or make one; it holds from the next request on."""
+        return await self._put(name, lambda connection: tier, actor)
 
-        def upsert(connection: sqlite3.Connection) -> None:
+    async def change(self, name: str, changes: TierChanges, actor: Actor) -> Tier:
+        """Change some of a tier, or make one that has no other limits; it holds from the next request on."""
+        return await self._put(
+            name, lambda connection: changed(_stored(connection, name) or Tier(), changes), actor
+        )
+
+    async def _put(self, name: str, make: Operation[Tier], actor: Actor) -> Tier:
+        def upsert(connection: sqlite3.Connection) -> Tier:
+            tier = make(connection)
             connection.execute(
                 "INSERT INTO tiers (name, limits, updated_at) VALUES (?, ?, ?) ON CONFLICT (name)"
                 " DO UPDATE SET limits = excluded.limits, updated_at = excluded.updated_at",
                 (name, _encode(tier), now_us()),
             )
             record(connection, actor, "tiers.set", name, _encode(tier))
+            return tier
 
-        await self._database.write(upsert)
-        self._tiers[name] = tier
+        tier = self._tiers[name] = await self._database.write(upsert)
         return tier
 
 
@@ -123,14 +142,12 @@ class Prices:
     async def add(self, prices: list[Price], actor: Actor) -> list[Priced]:
         """Add prices, all or none. Raises AlreadyExists for a pattern and moment that has one."""
 
-        def add(connection: sqlite3.Connection) -> None:
-            for price in prices:
-                _insert(connection, price)
-                record(connection, actor, "prices.add", price.pattern, _encode(price))
+        def add(connection: sqlite3.Connection) -> list[Priced]:
+            return [_add(connection, price, actor) for price in prices]
 
-        await self._database.write(add)
+        added = await self._database.write(add)
         await self.load()
-        return [each for each in self._priced if each.price in prices]
+        return added
 
     async def remove(self, price_id: int, actor: Actor) -> None:
         """Take a price back; what was billed by it stays billed. Raises NotFound."""
@@ -147,13 +164,24 @@ class Prices:
         await self.load()
 
 
-def _insert(connection: sqlite3.Connection, price: Price) -> None:
+def _add(connection: sqlite3.Connection, price: Price, actor: Actor) -> Priced:
     row = {**msgspec.structs.asdict(price), "created_at": now_us()}
     try:
         insert(connection, "prices", row)
     except sqlite3.IntegrityError:
         message = f"There is a price for {price.pattern!r} from that moment on already."
         raise AlreadyExists(message) from None
+    record(connection, actor, "prices.add", price.pattern, _encode(price))
+    added = connection.execute(
+        "SELECT * FROM prices WHERE pattern = ? AND own_workers = ? AND valid_from = ?",
+        (price.pattern, price.own_workers, price.valid_from),
+    ).fetchone()
+    return _priced(added)
+
+
+def _stored(connection: sqlite3.Connection, name: str) -> Tier | None:
+    row = connection.execute("SELECT limits FROM tiers WHERE name = ?", (name,)).fetchone()
+    return msgspec.json.decode(row["limits"], type=Tier) if row else None
 
 
 def _encode(value: Struct) -> str:

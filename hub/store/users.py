@@ -49,17 +49,20 @@ class Users:
         password: str | None = None,
     ) -> User:
         """A new account; `password` is a hash. Raises AlreadyExists, NotFound for the tier."""
-        row = {
-            "id": new_id(),
-            "email": normal(email),
-            "name": name or email.partition("@")[0],
-            "password": password,
-            "role": role,
-            "tier": tier,
-            "created_at": now_us(),
-        }
+        row = _row(email, name=name, password=password, tier=tier, role=role)
 
         def add(connection: sqlite3.Connection) -> User:
+            return add_user(connection, row, actor)
+
+        return await self._change(add)
+
+    async def create_first_admin(self, email: str, password: str, actor: Actor) -> User:
+        """The first administrator; `password` is a hash. Raises AlreadyExists if there is one already."""
+        row = _row(email, password=password, tier="enterprise", role="admin")
+
+        def add(connection: sqlite3.Connection) -> User:
+            if _has_admin(connection):
+                raise AlreadyExists("This hub has an administrator already.")
             return add_user(connection, row, actor)
 
         return await self._change(add)
@@ -88,12 +91,7 @@ class Users:
 
     async def has_admin(self) -> bool:
         """Whether somebody administers this hub already."""
-        row = await self._database.read(
-            lambda connection: connection.execute(
-                "SELECT 1 FROM users WHERE role = 'admin' LIMIT 1"
-            ).fetchone()
-        )
-        return row is not None
+        return await self._database.read(_has_admin)
 
     async def set_tier(self, who: str, tier: str, actor: Actor) -> User:
         """Raises NotFound for the user or the tier."""
@@ -159,6 +157,25 @@ class Users:
             return await self._database.write(operation)
         finally:
             self._changed()
+
+
+def _row(
+    email: str, *, password: str | None, tier: str, role: Role, name: str = ""
+) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "email": normal(email),
+        "name": name or email.partition("@")[0],
+        "password": password,
+        "role": role,
+        "tier": tier,
+        "created_at": now_us(),
+    }
+
+
+def _has_admin(connection: sqlite3.Connection) -> bool:
+    found = connection.execute("SELECT 1 FROM users WHERE role = 'admin' LIMIT 1").fetchone()
+    return found is not None
 
 
 def normal(email: str) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from cachetools import TTLCache
 from msgspec import Struct
 
+from ..errors import InvalidRequest
 from .audit import Actor, record
 from .credentials import SHOWN_CHARACTERS, Created, digest, insert, new_id, new_secret, now_us
 from .database import Database, Operation, T
@@ -73,8 +74,11 @@ class WorkerTokens:
         """A new token; its secret is in what comes back, and nowhere else.
 
         Without `shared`, a user's token is private and one of the operator's is shared. Whether the actor may
-        share is the caller's business. Raises NotFound for the user.
+        share is the caller's business. Raises NotFound for the user, InvalidRequest for a private token of nobody.
         """
+        if user is None and shared is False:
+            message = "A private worker token needs a user, whom its workers serve."
+            raise InvalidRequest(message, param="shared")
         secret = new_secret(PREFIX)
         made = Created(new_id(), name, secret)
 
@@ -93,7 +97,9 @@ class WorkerTokens:
                 "created_at": now_us(),
             }
             insert(connection, "worker_tokens", row)
-            record(connection, actor, "worker_tokens.create", made.id, owner.email if owner else "")
+            detail = [owner.email, "shared" if shared else "private"] if owner else []
+            detail += ["trusted"] if trusted else []
+            record(connection, actor, "worker_tokens.create", made.id, ", ".join(detail))
 
         await self._database.write(add)
         return made
@@ -114,12 +120,16 @@ class WorkerTokens:
             self._seen[token.id] = now_us()
         return token
 
-    async def all(self) -> list[WorkerToken]:
-        """Those that work, oldest first."""
-        rows = await self._database.read(
-            lambda connection: connection.execute(_SELECT + " ORDER BY t.created_at").fetchall()
-        )
-        return [_token_of(row) for row in rows]
+    async def all(self, user: str | None = None) -> list[WorkerToken]:
+        """Those that work, oldest first; those of one user alone if given. Raises NotFound."""
+
+        def select(connection: sqlite3.Connection) -> list[Any]:
+            owner = get_user(connection, user).id if user is not None else None
+            return connection.execute(
+                _SELECT + " AND (?1 IS NULL OR t.user_id = ?1) ORDER BY t.created_at", (owner,)
+            ).fetchall()
+
+        return [_token_of(row) for row in await self._database.read(select)]
 
     async def revoke(self, token_id: str, actor: Actor) -> bool:
         """End a token; False if there was none of that id."""

@@ -125,18 +125,21 @@ def _unknown_url(request: web.Request) -> str:
 
 
 async def authenticate(request: web.Request, endpoint: Endpoint) -> Caller:
-    """Who is calling, before anything of the body is read.
+    """As `identify`, and raises InsufficientScope if the key is not for this endpoint."""
+    caller = await identify(request)
+    if not caller.key.scopes.allows_endpoint(endpoint):
+        raise InsufficientScope
+    return caller
 
-    Raises InvalidApiKey, AccountDisabled, and InsufficientScope if the key is not for this endpoint.
-    """
+
+async def identify(request: web.Request) -> Caller:
+    """Who is calling, before anything of the body is read. Raises InvalidApiKey, AccountDisabled."""
     keys = request.app[HUB].store.keys
     caller = await keys.find(presented_secret(request))
     if caller is None:
         raise InvalidApiKey
     if caller.user is not None and caller.user.disabled:
         raise AccountDisabled
-    if not caller.key.scopes.allows_endpoint(endpoint):
-        raise InsufficientScope
     keys.used(caller.key.id)
     request[CALLER] = caller
     return caller

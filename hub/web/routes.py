@@ -16,6 +16,7 @@ from . import (
     worker_poll,
     worker_socket,
 )
+from .operations import OPERATIONS
 
 
 def public_routes() -> list[web.AbstractRouteDef]:
@@ -38,6 +39,8 @@ def public_routes() -> list[web.AbstractRouteDef]:
         *route("POST", "/worker/bye", worker_poll.worker_bye),
         *route("GET", "/healthz", health.healthz),
         *route("GET", "/readyz", health.readyz),
+        *admin_routes(),
+        *route("GET", "/admin/api/openapi.json", admin.openapi),
         web.get("/userscript/hub.user.js", userscript.user_script),
         web.get("/userscript/hub.meta.js", userscript.user_script_metadata),
         web.get("/", pages.front),
@@ -45,11 +48,22 @@ def public_routes() -> list[web.AbstractRouteDef]:
     ]
 
 
+def admin_routes() -> list[web.AbstractRouteDef]:
+    """What the hub serves to keys with the admin scope."""
+    return [
+        route_def
+        for operation in OPERATIONS
+        for route_def in route(
+            operation.method, operation.path, admin.handler(operation, admin.with_a_key)
+        )
+    ]
+
+
 def control_routes() -> list[web.AbstractRouteDef]:
     """What the hub serves to its own command line, over `<data>/control.sock`."""
     return [
-        web.route(operation.method, operation.path, admin.handler(operation))
-        for operation in admin.OPERATIONS
+        web.route(operation.method, operation.path, admin.handler(operation, admin.by_command_line))
+        for operation in OPERATIONS
     ]
 
 
