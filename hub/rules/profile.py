@@ -85,7 +85,7 @@ class ErrorRule(_Strict):
             raise ValueError("an error rule needs a status, a header or a text")
 
 
-class Limits(_Strict):
+class SiteLimits(_Strict):
     prompt_characters: Annotated[int, Meta(ge=1)]
 
 
@@ -110,7 +110,7 @@ class Profile(_Strict):
     signs: list[Sign]
     errors: list[ErrorRule]
     stream_errors: list[ErrorRule]
-    limits: Limits
+    limits: SiteLimits
     pace: Pace
 
     def __post_init__(self) -> None:

@@ -42,13 +42,13 @@ def handler(
     async def handle(request: web.Request) -> web.Response:
         hub = request.app[HUB]
         office = Office(hub.store, hub, await admitting(request))
-        return json_response(await operation.carry_out(office, await _members(request)))
+        return json_response(await operation.carry_out(office, await _members(operation, request)))
 
     return handle
 
 
-async def _members(request: web.Request) -> dict[str, Any]:
-    if request.method == "GET":
+async def _members(operation: Operation, request: web.Request) -> dict[str, Any]:
+    if operation.method == "GET":
         return dict(request.query)
     return parse_json(await read_body(request, LARGEST_BODY) or b"{}")
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
+from msgspec import Struct
+from msgspec.json import schema_components
 
 from .. import __version__
 from .operations.operation import Operation
@@ -20,7 +21,7 @@ ERRORS = {
 }
 
 
-class ErrorDetail(msgspec.Struct):
+class ErrorDetail(Struct):
     """What went wrong."""
 
     message: str
@@ -29,7 +30,7 @@ class ErrorDetail(msgspec.Struct):
     code: str | None
 
 
-class ErrorBody(msgspec.Struct):
+class ErrorBody(Struct):
     """The shape of every error."""
 
     error: ErrorDetail
@@ -38,21 +39,23 @@ class ErrorBody(msgspec.Struct):
 def describe(operations: Iterable[Operation], public_url: str = "") -> dict[str, Any]:
     """The whole document; `public_url` is where the hub is reached, "" for where the document is."""
     operations = list(operations)
-    types = [kind for o in operations for kind in (o.body, o.result)]
-    _, schemas = msgspec.json.schema_components([*types, ErrorBody], ref_template=SCHEMAS)
+    bodies = [operation.body for operation in operations]
+    results = [operation.result for operation in operations]
+    # All together, since of two types with one name each gets a longer one.
+    written, schemas = schema_components([*bodies, *results, ErrorBody], ref_template=SCHEMAS)
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        described = _operation(operation, schemas)
+    for operation, body, result in zip(
+        operations, written, written[len(operations) :], strict=False
+    ):
+        described = {**_operation(operation, result), **_request(operation, body, schemas)}
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
-    for operation in operations:
-        if operation.method == "GET":
-            schemas.pop(operation.body.__name__, None)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "LMArena Bridge: administration",
             "version": __version__,
-            "description": "For keys with the admin scope. Money is in integer micro-dollars, moments are Unix seconds, lengths of time seconds.",
+            "description": "For keys with the admin scope. Money is in integer micro-dollars, moments are Unix"
+            " seconds, lengths of time seconds.",
         },
         "servers": [{"url": public_url.rstrip("/") or "/"}],
         "security": [{"key": []}],
@@ -71,26 +74,24 @@ def describe(operations: Iterable[Operation], public_url: str = "") -> dict[str,
     }
 
 
-def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {
+def _operation(operation: Operation, result: dict[str, Any]) -> dict[str, Any]:
+    return {
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": [operation.path.split("/")[3]],
         "responses": {
-            "200": {"description": "Done.", **_json(_schema(operation.result))},
+            "200": {"description": "Done.", **_json(result)},
             **{status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS},
         },
     }
+
+
+def _request(operation: Operation, body: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """How the members of a body are sent: as JSON, or in the query string."""
+    schema = schemas[body["$ref"].rpartition("/")[2]]
     if operation.method == "GET":
-        described["parameters"] = _parameters(schemas[operation.body.__name__])
-    else:
-        described["requestBody"] = {"required": True, **_json(_schema(operation.body))}
-    return described
-
-
-def _schema(kind: Any) -> dict[str, Any]:
-    [schema], _ = msgspec.json.schema_components([kind], ref_template=SCHEMAS)
-    return schema
+        return {"parameters": _parameters(schema)}
+    return {"requestBody": {"required": bool(schema["required"]), **_json(body)}}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
