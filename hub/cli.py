@@ -29,6 +29,8 @@ Tell = Callable[[Any], None]
 
 data_option = click.option("--data", metavar="DIR", help="The data directory (default: data).")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+ASK = ""
+"""What `--password` says when nothing follows it."""
 PASSWORD_VARIABLE = "LMARENA_PASSWORD"  # noqa: S105 - its name
 
 
@@ -105,10 +107,8 @@ def _password_options(prefix: str) -> list[click.Parameter]:
     return [
         click.Option(
             ["password", f"--{prefix}password"],
-            prompt=True,
-            prompt_required=False,
-            hide_input=True,
-            confirmation_prompt=True,
+            is_flag=False,
+            flag_value=ASK,
             envvar=PASSWORD_VARIABLE,
             show_envvar=True,
             help="A password; asked for, unseen, if nothing follows.",
@@ -126,10 +126,13 @@ def _password(
 ) -> str | None:
     if password_file is not None:
         return password_file.read().rstrip("\r\n")
-    if password is None and required:
-        asked: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-        return asked
-    return password
+    if password != ASK and not (password is None and required):
+        return password
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"Give a password: with --password-file, or as {PASSWORD_VARIABLE}.")
+    # Not on standard output, where the secret alone belongs.
+    asked: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return asked
 
 
 # --- the commands ----------------------------------------------------------------------------------------

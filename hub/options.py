@@ -91,7 +91,9 @@ def members(values: dict[str, Any]) -> dict[str, Any]:
         place = body
         for step in above:
             place = place.setdefault(step, {})
-        place[name] = None if value is NO_LIMIT else value
+        place[name] = list(value) if isinstance(value, tuple) else value
+        if value is NO_LIMIT:
+            place[name] = None
     return body
 
 

@@ -153,11 +153,11 @@ async def serving(directory: Path, *options: str, **environ: str) -> AsyncIterat
 
 
 @asynccontextmanager
-async def agent(hub: Served, *options: str) -> AsyncIterator[Program]:
-    """`lmarena-agent` with the echo engine; the hub has it when the block begins."""
+async def agent(hub: Served, *options: str, token: str = "") -> AsyncIterator[Program]:
+    """`lmarena-agent` with the echo engine, by default with a new token; the hub has it when the block begins."""
     address = ("agent", "--hub", hub.url, "--engine", "echo", "--name", "a real agent")
     environ = {
-        "LMARENA_TOKEN": await hub.token(),
+        "LMARENA_TOKEN": token or await hub.token(),
         "LMARENA_STATE_DIR": str(hub.directory / "agent"),
     }
     async with program(hub.directory, *address, *options, **environ) as started:

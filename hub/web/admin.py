@@ -8,6 +8,7 @@ from aiohttp import web
 from ..errors import InsufficientScope
 from ..rules.openai import parse_json
 from ..store.audit import Actor
+from .addresses import client_address
 from .middleware import identify, json_response, read_body
 from .openapi import describe
 from .operations import OPERATIONS
@@ -26,7 +27,7 @@ async def with_a_key(request: web.Request) -> Actor:
     if not caller.is_admin:
         raise InsufficientScope
     name = caller.user.email if caller.user is not None else caller.key.name
-    return Actor(name, request.remote or "")
+    return Actor(name, client_address(request))
 
 
 async def by_command_line(request: web.Request) -> Actor:
