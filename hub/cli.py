@@ -240,7 +240,7 @@ def price_import(file: TextIO, data: str | None, as_json: bool) -> None:
     except ValueError as error:
         _stop(SettingsError(f"{file.name}: {error}"))
     added = _call(data, tiers.import_prices, {"prices": prices})
-    click.echo(json.dumps(added) if as_json else f"{len(added)} prices added")
+    click.echo(json.dumps(added) if as_json else f"prices added: {len(added)}")
 
 
 @profile.command("show")

@@ -3,13 +3,15 @@
 from datetime import datetime
 from typing import Any
 
-import rich
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from .rules.money import dollars
 
 MONEY = ("budget_per_day", "budget_per_month", "input", "output", "cached", "image")
+WIDEST = 10_000
+"""Columns where nobody looks: a line for each row, for `grep` and its like."""
 TIMES = ("at", "valid_from")
 
 
@@ -17,14 +19,17 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     """Rows as a table of these columns, without those that are empty everywhere."""
     cells = [[cell(name, row.get(name)) for name in columns] for row in rows]
     shown = [number for number in range(len(columns)) if any(row[number] for row in cells)]
-    table = Table()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number in shown:
         table.add_column(
             columns[number].removesuffix("_at"), no_wrap=columns[number] == "id", overflow="fold"
         )
     for row in cells:
         table.add_row(*(escape(row[number]) for number in shown))
-    rich.print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDEST
+    console.print(table)
 
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:

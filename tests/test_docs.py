@@ -11,6 +11,7 @@ import agent.cli
 import hub.cli
 from hub import errors
 from hub.settings import Settings, field_paths
+from hub.web.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -147,6 +148,28 @@ def test_every_setting_is_described():
         if not re.search(rf"`(HUB_{'_'.join(path).upper()}|{re.escape('.'.join(path))})`", text)
     ]
     assert not undescribed
+
+
+def leaves(group: click.Group, words: str = "lmarena-hub") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{words} {name}")
+        else:
+            yield f"{words} {name}"
+
+
+def test_every_command_is_described():
+    text = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
+    assert not [command for command in leaves(hub.cli.main) if f"`{command}" not in text]
+
+
+def test_every_operation_and_each_of_its_members_is_described():
+    text = (ROOT / "docs/reference/admin-api.md").read_text("utf-8")
+    rows = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
+    for operation in OPERATIONS:
+        row = rows[f"| {operation.method} `{operation.path.removeprefix('/admin/api')}`"]
+        unsaid = [n for n in operation.body.__struct_fields__ if f"`{n}`" not in row]
+        assert not unsaid, operation.path
 
 
 def test_every_error_code_is_described():

@@ -383,7 +383,7 @@ def _too_many(of: str, limits: Limits, wait: float) -> HubError:
     allowed = ", ".join(
         f"{limit.most} in any {PER[limit.length_s]}" for limit in limits.request_limits()
     )
-    message = f"This {of} may make {allowed} requests."
+    message = f"This {of}'s requests are limited to {allowed}."
     if wait == FOREVER:
         return LargerThanLimit(message)
     return RateLimited(message, retry_after=wait)

@@ -28,7 +28,9 @@ TokensPerDay = Annotated[Count, Meta(description="Tokens in any 24 hours.")]
 Concurrent = Annotated[Count, Meta(description="Requests at once.")]
 BudgetPerDay = Annotated[MicroDollars, Meta(description="Money spent in a calendar day, UTC.")]
 BudgetPerMonth = Annotated[MicroDollars, Meta(description="Money spent in a calendar month, UTC.")]
-Priority = Annotated[int, Meta(ge=0, le=9, description="The place in the line: higher goes first.")]
+Priority = Annotated[
+    int, Meta(ge=0, le=9, description="The place in the line: higher has more turns.")
+]
 RetentionDays = Annotated[
     int, Meta(ge=0, le=3_650, description="Days for which the journal keeps a request's row.")
 ]

@@ -121,7 +121,14 @@ class Users:
 
         def update(connection: sqlite3.Connection) -> User:
             at = now_us() if disabled else None
-            user = self._update(connection, who, "disabled_at", at, actor, shown=str(disabled))
+            user = self._update(
+                connection,
+                who,
+                "disabled_at",
+                at,
+                actor,
+                shown="disabled" if disabled else "enabled",
+            )
             if disabled:
                 connection.execute("DELETE FROM sessions WHERE user_id = ?", (user.id,))
             return user
@@ -148,7 +155,7 @@ class Users:
             f"UPDATE users SET {column} = ? WHERE id = ?",  # noqa: S608
             (value, user.id),
         )
-        detail = f"{column}: {value}" if shown is None else f"{column} {shown}".strip()
+        detail = f"{column}: {value}" if shown is None else shown or column
         record(connection, actor, "users.change", user.email, detail)
         return get_user(connection, user.id)
 

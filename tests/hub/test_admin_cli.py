@@ -267,9 +267,9 @@ async def test_prices_from_the_first_to_the_last_command(tmp_path):
     told = await ran(tmp_path, "price", "set", "gpt-4*", *options)
     assert told == "price 1 for gpt-4*\n"
     (tmp_path / "prices.csv").write_text("pattern,input,image\nm,0.1,0.05\nn,,1\n")
-    assert await ran(tmp_path, "price", "import", "prices.csv") == "2 prices added\n"
+    assert await ran(tmp_path, "price", "import", "prices.csv") == "prices added: 2\n"
     (tmp_path / "prices.json").write_text('[{"pattern": "o", "own_workers": true}]')
-    assert await ran(tmp_path, "price", "import", "prices.json") == "1 prices added\n"
+    assert await ran(tmp_path, "price", "import", "prices.json") == "prices added: 1\n"
     [first, *_] = await answered(tmp_path, "price", "list")
     assert first["price"] == {
         "pattern": "gpt-4*",

@@ -55,6 +55,7 @@ async def create_worker_token(office: Office, body: NewWorkerToken) -> Created:
 
 async def list_worker_tokens(office: Office, body: OfWhom) -> list[WorkerToken]:
     """All worker tokens that work, the oldest first."""
+    await office.store.worker_tokens.write_seen()
     return await office.store.worker_tokens.all(body.user)
 
 

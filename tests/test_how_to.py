@@ -1,0 +1,75 @@
+"""The how-to pages show what happens; and the runner that says so can fail."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.pages import follow, steps
+from tests.processes import agent, run, serving
+
+HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
+ADDRESS = "http://127.0.0.1:8080"
+
+
+@pytest.mark.slow
+async def test_keys_and_tiers(tmp_path):
+    page = (HOW_TO / "keys-and-tiers.md").read_text("utf-8")
+    async with serving(tmp_path) as hub:
+        token = await run(tmp_path, "worker-token", "create", "--name", "home")
+        async with agent(hub, token=token.out.strip()):
+            await follow(page, tmp_path, {ADDRESS: hub.url})
+
+
+# --- the runner ----------------------------------------------------------------------------------
+
+
+def page(*lines: str) -> str:
+    return "\n".join(["# A page", "", "```console", *lines, "```", ""])
+
+
+def test_steps_are_read_with_their_continuations():
+    text = "$ not here\n```console\n$ one \\\n  more\nout\n\n$ two\n```\n```sh\n$ nor here\n```\n"
+    assert steps(text) == [("one \\\n  more", ["out", ""], 3), ("two", [], 7)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("$ echo one; echo two >&2", "one", "two"),
+        ("$ NAME=ada", "$ echo $NAME", "ada"),
+        ("$ cat", "$ printf 'no end'", "no end"),
+        ("$ echo a \\", "  b", "a b"),
+        ("$ seq 9", "1", "…", "9"),
+        ("$ echo from here to there", "from … there"),
+        ("$ date '+%F %T'", "2026-01-31 12:00:00"),
+        (
+            "$ printf '%048x' 7 | sed s/^/sk-lmb-/",
+            "sk-lmb-5f0c…",
+            "$ echo sk-lmb-5f0c…",
+            "sk-lmb-5f0c…",
+        ),
+        ("$ printf '%016x' 9", "0fe9e82d847d72ba", "$ echo 0fe9e82d847d72ba", "0000000000000009"),
+        ("$ echo HUB/v1", "HUB/v1"),
+    ],
+)
+async def test_a_page_that_tells_the_truth_passes(tmp_path, lines):
+    await follow(page(*lines), tmp_path, {"HUB": "http://h"})
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("$ echo one", "two"),
+        ("$ echo one",),
+        ("$ true", "one"),
+        ("$ echo one; echo two", "one"),
+        ("$ echo from here", "from … there"),
+        ("$ printf '%015x' 9", "0fe9e82d847d72ba"),
+        ("$ printf '%016x\\n' 9 8", "0fe9e82d847d72ba", "0fe9e82d847d72ba"),
+        ("$ printf '%047x' 7 | sed s/^/sk-lmb-/", "sk-lmb-5f0c…"),
+        ("$ seq 9", "1 … 9"),
+    ],
+)
+async def test_a_page_that_does_not_fails(tmp_path, lines):
+    with pytest.raises(AssertionError, match="the page shows"):
+        await follow(page(*lines), tmp_path)
