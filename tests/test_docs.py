@@ -35,7 +35,9 @@ def code_in(text: str) -> Iterator[str]:
 def command_lines(text: str) -> Iterator[tuple[str, list[str]]]:
     """Every use of one of our programs: its name, and the words after it."""
     for code in code_in(text):
-        for program, rest in re.findall(r"\b(lmarena-hub|lmarena-agent)((?:\s[^|;&<>#)`]*)?)", code):
+        for program, rest in re.findall(
+            r"\b(lmarena-hub|lmarena-agent)((?:\s[^|;&<>#)`]*)?)", code
+        ):
             yield program, rest.split()
 
 
