@@ -20,8 +20,18 @@ def dollars(micro: int) -> str:
     >>> dollars(2_000_000)
     '$2.00'
     """
+    whole, _, part = in_dollars(micro).partition(".")
+    return f"${whole}.{part.rstrip('0'):0<2}"
+
+
+def in_dollars(micro: int) -> str:
+    """Micro-dollars as an exact decimal number of dollars.
+
+    >>> in_dollars(1_234_560)
+    '1.234560'
+    """
     whole, part = divmod(micro, MICRO)
-    return f"${whole}.{f'{part:06d}'.rstrip('0'):0<2}"
+    return f"{whole}.{part:06d}"
 
 
 def micro_dollars(text: str) -> int:

@@ -183,16 +183,6 @@ class Price(Struct, forbid_unknown_fields=True, frozen=True):
         return (millionths + PER // 2) // PER + images * self.image
 
 
-def in_dollars(micro: int) -> str:
-    """Micro-dollars as an exact decimal number of dollars.
-
-    >>> in_dollars(1_234_560)
-    '1.234560'
-    """
-    whole, part = divmod(micro, PER)
-    return f"{whole}.{part:06d}"
-
-
 FREE = Price("*")
 """What holds where no price is set."""
 

@@ -7,9 +7,9 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from ..errors import InsufficientScope, NotFound
+from ..rules.money import in_dollars
 from ..rules.openai import convert
 from ..rules.spreadsheet import csv_text
-from ..rules.tiers import in_dollars
 from ..store import Store
 from ..store.keys import Caller
 from ..store.ledger import DAY_S, HOUR_S, Group, Slice, Sum, total
