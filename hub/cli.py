@@ -17,7 +17,16 @@ from .rules import price_list
 from .settings import Settings, SettingsError, load
 from .store import NewerDatabase
 from .tables import cell, flat, print_table
-from .web.operations import keys, logs, operation_of, site_profile, tiers, users, worker_tokens
+from .web.operations import (
+    keeping,
+    keys,
+    logs,
+    operation_of,
+    site_profile,
+    tiers,
+    users,
+    worker_tokens,
+)
 
 try:
     from uvloop import new_event_loop
@@ -164,6 +173,11 @@ def price() -> None:
 
 
 @main.group()
+def vault() -> None:
+    """The keys under which stored content is encrypted."""
+
+
+@main.group()
 def profile() -> None:
     """The site profile: what tabs know of the site, as data."""
 
@@ -224,6 +238,25 @@ command(
 )
 command(price, "set", tiers.set_price, "pattern", tell=said("price {id} for {price[pattern]}"))
 command(price, "remove", tiers.remove_price, "id", tell=said("removed price {id}"))
+
+command(
+    vault,
+    "status",
+    keeping.vault_status,
+    tell=said("key {current} is in use; texts by key: {texts}; missing keys: {missing}"),
+)
+command(
+    vault,
+    "rotate",
+    keeping.rotate_vault,
+    tell=said("key {current} is in use; encrypted anew: {resealed}, unreadable: {unreadable}"),
+)
+command(
+    main,
+    "cleanup",
+    keeping.cleanup,
+    tell=said("removed {journal} rows of the journal, {stored_completions} stored completions"),
+)
 
 command(main, "audit-log", logs.audit_log, tell=table("at actor address action subject detail"))
 command(main, "system-log", logs.system_log, tell=table("at kind subject message"))

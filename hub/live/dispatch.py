@@ -195,7 +195,7 @@ class Dispatch:
             self._fail(job, full)
 
     def _keep(self, job: Job, metadata: dict[str, str]) -> None:
-        days = self._settings.retention.operator_days
+        days = self._store.operator_days
         if job.caller.user is not None:
             days = self._store.tiers.get(job.caller.user.tier).retention_days
         self._await_write(

@@ -93,7 +93,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         vocabulary = asyncio.create_task(asyncio.to_thread(tokens.vocabulary))
         chores = [
             asyncio.create_task(hub.checkpoint_forever()),
-            asyncio.create_task(keep_up(store, settings)),
+            asyncio.create_task(keep_up(store)),
         ]
         try:
             await vocabulary

@@ -25,6 +25,7 @@ class Store:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database = database
+        self.operator_days = settings.retention.operator_days
         self.tiers = Tiers(database)
         self.prices = Prices(database)
         self.users = Users(database, self._forget)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from ..errors import NotFound
+from .audit import Actor, record
 from .credentials import now_us
 from .database import Database, Operation, T
 from .keys import Caller
@@ -221,7 +222,7 @@ class Content:
 
         return await self._database.read(select)
 
-    async def rotate(self) -> Resealed:
+    async def rotate(self, actor: Actor) -> Resealed:
         """A new key for everything, old and to come; the old ones are dropped when nothing needs them.
 
         It may be broken off at any moment, and called again.
@@ -237,6 +238,8 @@ class Content:
                 rows, unreadable = rows + done, unreadable + failed
         if not unreadable:
             self.vault.keep_only_current()
+        current = self.vault.current.hex()
+        await self._database.write(lambda c: record(c, actor, "vault.rotate", current))
         return Resealed(rows, unreadable)
 
     def _reseal(

@@ -21,7 +21,7 @@ ORDER = """
     web.state web.addresses web.middleware web.completions web.stored web.models web.usage web.organization
     web.worker_socket web.worker_poll
     web.operations.operation web.operations.users web.operations.keys web.operations.worker_tokens
-    web.operations.tiers web.operations.site_profile web.operations.logs web.operations.__init__
+    web.operations.tiers web.operations.site_profile web.operations.keeping web.operations.logs web.operations.__init__
     web.openapi web.admin web.health web.pages web.userscript web.routes
     app control options tables cli __main__
 """.split()  # noqa: SIM905 - the plan reads better as lines

@@ -33,8 +33,8 @@ async def test_each_tiers_rows_are_kept_for_its_days(tmp_path: Path):
         for user_id, key_id, _ in keys.values():
             for age in (0.5, 1.5, 4, 6, 19, 21, 29, 31):
                 await write_past(store, user_id, key_id, now - age * DAY_S, cost=7)
-        assert await sweep(store, settings) == Swept(journal=5 + 1 + 6 + 3, stored_completions=0)
-        assert await sweep(store, settings) == Swept(0, 0)
+        assert await sweep(store) == Swept(journal=5 + 1 + 6 + 3, stored_completions=0)
+        assert await sweep(store) == Swept(0, 0)
         counts = await store.database.read(
             lambda c: dict(c.execute("SELECT key_id, COUNT(*) FROM requests GROUP BY 1").fetchall())
         )
@@ -65,4 +65,4 @@ async def test_more_rows_than_one_transaction_takes(tmp_path: Path):
             )
 
         await store.database.write(fill)
-        assert (await sweep(store, settings)).journal == 2_500
+        assert (await sweep(store)).journal == 2_500

@@ -1,6 +1,7 @@
 """The vault: sealed for one row under a named key, and rotated without losing anything."""
 
 import asyncio
+import json
 import os
 import signal
 import stat
@@ -18,7 +19,7 @@ from hub.store.journal import Accepted
 from hub.store.keys import Caller
 from hub.store.vault import FILE, KEY_BYTES, Vault, key_id, open_vault, read_keys, write_keys
 from tests.conftest import TEST
-from tests.processes import agent, bearer, serving
+from tests.processes import agent, bearer, run, serving
 
 KEYS = [bytes([n]) * KEY_BYTES for n in range(3)]
 MARKER = b"a very private thought"
@@ -152,7 +153,7 @@ async def test_a_rotation_leaves_one_key_and_every_text(tmp_path):
     async with open_store(settings(tmp_path)) as store:
         caller = await kept(store, 450)
         before, old = await all_texts(store, caller), store.content.vault.current
-        assert await store.content.rotate() == (3 * 450, 0)
+        assert await store.content.rotate(TEST) == (3 * 450, 0)
         assert await all_texts(store, caller) == before
         assert list(await store.content.status()) == [store.content.vault.current.hex()]
     [left] = read_keys(tmp_path / FILE)
@@ -167,17 +168,17 @@ async def test_a_rotation_keeps_old_keys_while_something_is_unreadable(tmp_path)
     lost = read_keys(tmp_path / FILE)
     write_keys(tmp_path / FILE, [KEYS[1]])
     async with open_store(settings(tmp_path)) as store:
-        assert (await store.content.rotate()).unreadable == 6
+        assert (await store.content.rotate(TEST)).unreadable == 6
         assert len(read_keys(tmp_path / FILE)) == 2
     write_keys(tmp_path / FILE, [*read_keys(tmp_path / FILE), *lost])
     async with open_store(settings(tmp_path)) as store:
-        assert (await store.content.rotate()).unreadable == 0
+        assert (await store.content.rotate(TEST)).unreadable == 0
 
 
 async def test_texts_written_while_a_rotation_runs_are_under_the_new_key(tmp_path):
     async with open_store(settings(tmp_path)) as store:
         caller = await kept(store, 300)
-        rotation = asyncio.create_task(store.content.rotate())
+        rotation = asyncio.create_task(store.content.rotate(TEST))
         for n in range(1, 200):
             await store.content.append([(f"{n:013x}", 1, [{"text": "more"}])])
         assert (await rotation).unreadable == 0
@@ -194,10 +195,11 @@ async def test_a_hub_killed_in_mid_rotation_still_opens_everything(tmp_path):
         "import asyncio, sys\n"
         "from hub.settings import load\n"
         "from hub.store import open_store\n"
+        "from hub.store.audit import Actor\n"
         "async def main():\n"
         "    async with open_store(load({'data_dir': sys.argv[1]})) as store:\n"
         "        print('ready', flush=True)\n"
-        "        await store.content.rotate()\n"
+        "        await store.content.rotate(Actor('test'))\n"
         "asyncio.run(main())\n"
     )
     for delay_ms in range(0, 120, 15):
@@ -214,7 +216,7 @@ async def test_a_hub_killed_in_mid_rotation_still_opens_everything(tmp_path):
         async with open_store(settings(data)) as store:
             assert len(await all_texts(store, caller)) == 2_000
     async with open_store(settings(data)) as store:
-        assert (await store.content.rotate()).unreadable == 0
+        assert (await store.content.rotate(TEST)).unreadable == 0
     assert len(read_keys(data / FILE)) == 1
 
 
@@ -252,3 +254,24 @@ async def test_the_secret_key_is_in_no_log(tmp_path):
         assert secret not in hub.program.log
     assert MARKER not in on_disk(hub.data)
     assert not (hub.data / FILE).exists()
+
+
+async def test_a_rotation_by_command_while_the_hub_runs(tmp_path):
+    async with serving(tmp_path) as hub, agent(hub):
+        body = {"model": "echo", "store": True, "messages": [{"role": "user", "content": "hi"}]}
+        url, headers = f"{hub.url}/v1/chat/completions", bearer(await hub.key())
+        async with aiohttp.request("POST", url, json=body, headers=headers) as answer:
+            made = (await answer.json())["id"]
+        before = json.loads((await run(tmp_path, "vault", "status", "--json")).out)
+        rotated = json.loads((await run(tmp_path, "vault", "rotate", "--json")).out)
+        after = json.loads((await run(tmp_path, "vault", "status", "--json")).out)
+        assert before["texts"] == {before["current"]: 3}
+        assert rotated == {"current": after["current"], "resealed": 3, "unreadable": 0}
+        assert after["texts"] == {after["current"]: 3}
+        assert before["current"] != after["current"]
+        async with aiohttp.request("GET", f"{url}/{made}", headers=headers) as answer:
+            assert (await answer.json())["choices"][0]["message"]["content"] == "hi"
+        swept = json.loads((await run(tmp_path, "cleanup", "--json")).out)
+        assert swept["journal"] == swept["stored_completions"] == 0
+        acts = json.loads((await run(tmp_path, "audit-log", "--action", "vault", "--json")).out)
+        assert [act["subject"] for act in acts] == [after["current"]]

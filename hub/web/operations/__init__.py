@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from . import keys, logs, site_profile, tiers, users, worker_tokens
+from . import keeping, keys, logs, site_profile, tiers, users, worker_tokens
 from .operation import Operation
 
 OPERATIONS = [
@@ -12,6 +12,7 @@ OPERATIONS = [
     *worker_tokens.OPERATIONS,
     *tiers.OPERATIONS,
     *site_profile.OPERATIONS,
+    *keeping.OPERATIONS,
     *logs.OPERATIONS,
 ]
 
