@@ -376,6 +376,17 @@ def test_what_was_settled_while_its_account_was_read_counts_once():
     assert left == [("requests", 8), ("tokens", 70), ("cost", 40), ("cost", 30)]
 
 
+async def test_a_count_that_comes_after_the_end_changes_nothing(store):
+    caller = await caller_with(store, Tier(tokens_per_day=1_000, budget_per_day=1_000))
+    gate = Gate(store)
+    reservation = await gate.admit(caller, "r1", 100, 100)
+    gate.settle(reservation, 30, 40)
+    gate.grow(reservation, 500, 600)
+    assert (reservation.tokens, reservation.cost) == (30, 40)
+    left = {each.what: each.remaining for each in await gate.standings(caller)}
+    assert left == {"tokens": 970, "cost": 960}
+
+
 def test_periods_are_utc_days_and_months():
     assert periods(0) == (0, 1970 * 12)
     assert periods(951_782_399.9) == (11_015, 2000 * 12 + 1)  # the 28th of February 2000
