@@ -77,13 +77,11 @@ class Arrivals:
 
     def _within(self, now: float, length_s: float) -> int:
         """How many count in the window that ends now, by bisection."""
-        times, first = self._times, self._first
-        place = bisect_right(times, now - length_s, first)
-        # A difference is not rounded as the sum is that `wait` goes by, so the last step is taken with sums.
+        times = self._times
+        place = bisect_right(times, now - length_s, self._first)
+        # The sum that `wait` goes by may be rounded down where the difference is not.
         while place < len(times) and times[place] + length_s <= now:
             place += 1
-        while place > first and times[place - 1] + length_s > now:
-            place -= 1
         return len(times) - place
 
 

@@ -54,6 +54,14 @@ def test_no_window_ever_holds_too_many_and_none_is_refused_in_vain(steps, limits
         assert not overfull(admitted, limit)
 
 
+@given(st.floats(1_000, 10**9), st.sampled_from([0.1, 59.999, 60.0, 3_600.0, 86_400.0]))
+def test_at_the_very_edge_what_remains_and_the_wait_are_of_one_mind(at, length):
+    """A sum of floats may be rounded where the difference is not."""
+    arrivals, limit = Arrivals([at]), Limit(length, 1)
+    for now in (at + length, math.nextafter(at + length, 0), math.nextafter(at + length, 2**40)):
+        assert arrivals.remaining(now, limit) == (arrivals.wait(now, [limit]) == 0)
+
+
 def replayed(steps: list[float], limits: list[Limit]) -> Arrivals:
     arrivals = Arrivals()
     for now in times(steps):
