@@ -76,8 +76,9 @@ _SPENT_BY_USER = """
 _SPENT_BY_FAMILY = """
     SELECT COALESCE(SUM(cost), 0), COALESCE(SUM(CASE WHEN start >= ?2 THEN cost END), 0)
     FROM usage_daily WHERE start >= ?3 AND key_id IN (SELECT id FROM api_keys WHERE family = ?1)
-    AND user_id = COALESCE((SELECT user_id FROM api_keys WHERE id = ?1), '')
+    AND +user_id = COALESCE((SELECT user_id FROM api_keys WHERE id = ?1), '')
 """
+# The plus: by the key, and not by all that the operator's keys together have used.
 
 
 def post(connection: sqlite3.Connection, postings: Iterable[Posting]) -> None:
@@ -157,7 +158,11 @@ class Ledger:
         self._database = database
 
     async def sums(self, of: Slice, *groupings: tuple[Group, ...]) -> list[list[Sum]]:
-        """For each grouping its groups, in order; all of them of one moment."""
+        """For each grouping its groups, in order; all of them of one moment.
+
+        Everything that was settled before this call is in them.
+        """
+        await self._database.write(lambda connection: None)
 
         def select(connection: sqlite3.Connection) -> list[list[Sum]]:
             connection.execute("BEGIN")
