@@ -7,13 +7,16 @@
     │   ├── Unsupported              400   the site or the worker cannot do it
     │   └── UnsupportedParameter     400   no live worker honours it
     ├── InvalidApiKey                401
+    ├── SignInRefused                401   a person's address or password
     ├── Forbidden                    403
+    │   ├── CrossSite                403   a form that another page sent
     │   ├── AccountDisabled          403
     │   ├── ModelNotAllowed          403   the key is not for this model
     │   └── InsufficientScope        403   the key is not for this endpoint
     ├── ModelNotFound                404
     ├── UnknownUrl                   404
     ├── NotFound                     404   no such user, key, tier, price
+    │   └── InvitationNotFound       404   unknown, used, revoked or expired
     ├── MethodNotAllowed             405
     ├── AlreadyExists                409
     ├── RequestTooLarge              413
@@ -21,6 +24,7 @@
     ├── MisdirectedRequest           421   not a host that this hub answers for
     ├── RateLimited                  429   a window is full, or too many run at once
     │   └── LargerThanLimit          429   it would never fit the window
+    ├── TooManySignIns               429   refused too often, or all at once
     ├── InsufficientQuota            429   the budget is spent
     ├── QueueFull                    429   too many are waiting
     ├── UpstreamRateLimited          429   the site asked for a pause
@@ -125,11 +129,26 @@ class InvalidApiKey(HubError):
     code = "invalid_api_key"
 
 
+class SignInRefused(HubError):
+    """This address and this password do not belong to an account that may sign in."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "sign_in_refused"
+
+
 class Forbidden(HubError):
     """This is not allowed."""
 
     status = 403
     type = "permission_error"
+
+
+class CrossSite(Forbidden):
+    """This form was not sent by a page of this hub. Open the hub's own page and try again. If that does not
+    help, the operator should set public_url or trusted_proxies."""
+
+    code = "cross_site"
 
 
 class AccountDisabled(Forbidden):
@@ -172,6 +191,13 @@ class NotFound(HubError):
     status = 404
     type = "invalid_request_error"
     code = "not_found"
+
+
+class InvitationNotFound(NotFound):
+    """This invitation is not good, or not good any more: each works once, and for some days only. Ask the
+    operator of this hub for another."""
+
+    code = "invitation_not_found"
 
 
 class MethodNotAllowed(HubError):
@@ -236,6 +262,14 @@ class LargerThanLimit(RateLimited):
     """This request alone is larger than the limit of this account. Shorten it, or lower `max_tokens`."""
 
     permanent = True
+
+
+class TooManySignIns(HubError):
+    """Too many sign-ins were refused here, or wait at once. Come back after the time in Retry-After."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_sign_ins"
 
 
 class InsufficientQuota(HubError):

@@ -105,6 +105,17 @@ class Retention(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 365
 
 
+class SignIn(Struct, forbid_unknown_fields=True, frozen=True):
+    """How people sign in. Only refused sign-ins count against the two limits."""
+
+    session_s: Annotated[float, doc("How long a sign-in lasts, in seconds.", gt=0)] = 14 * 86_400
+    window_s: Annotated[float, doc("How long a refused sign-in counts, in seconds.", gt=0)] = 900
+    per_account: Annotated[int, doc("Refused sign-ins of one account in that time.", ge=1)] = 10
+    per_address: Annotated[
+        int, doc("Refused sign-ins from one IP address (of IPv6, one /64) in that time.", ge=1)
+    ] = 30
+
+
 class Cache(Struct, forbid_unknown_fields=True, frozen=True):
     """How long, in seconds, what was looked up stays in memory. Changes made through the hub hold at once."""
 
@@ -173,6 +184,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     line: Line = msgspec.field(default_factory=Line)
     limits: Admission = msgspec.field(default_factory=Admission)
     retention: Retention = msgspec.field(default_factory=Retention)
+    sign_in: SignIn = msgspec.field(default_factory=SignIn)
     cache: Cache = msgspec.field(default_factory=Cache)
     log: Log = msgspec.field(default_factory=Log)
 

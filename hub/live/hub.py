@@ -19,6 +19,7 @@ from .alarms import Alarms
 from .dispatch import Dispatch
 from .feed import Feed
 from .gate import Gate
+from .sign_in import SignIn
 from .upkeep import keep_up
 from .workers import Roster
 
@@ -42,6 +43,7 @@ class Hub:
         self._models: TTLCache[tuple[int, str, bool], dict[str, Model]] = TTLCache(
             MODEL_LISTS, settings.cache.model_list_ttl
         )
+        self.sign_in = SignIn(settings, store)
         self.dispatch = Dispatch(settings, store, self.roster, self.gate, self.feed)
 
     def models_of(self, caller: Caller) -> dict[str, Model]:
@@ -99,6 +101,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             await vocabulary
             yield hub
         finally:
+            hub.sign_in.close()
             for chore in chores:
                 chore.cancel()
             await asyncio.wait(chores)

@@ -60,6 +60,14 @@ class Proxies:
         return any(address in network for network in self._networks)
 
 
+def neighbourhood(address: str) -> str:
+    """Whom to count together: one IPv4 address, or the 64 bits of IPv6 that a single household has to itself."""
+    found = _ip(address)
+    if isinstance(found, IPv6Address):
+        return str(ipaddress.ip_network((int(found), 64), strict=False))
+    return address
+
+
 def _items(header: str) -> list[str]:
     return [item.strip() for item in header.split(",")] if header else []
 
@@ -109,6 +117,13 @@ class Hosts:
         if name in self._names or name == "localhost" or name.endswith(".localhost"):
             return True
         return _ip(name.strip("[]")) is not None or name.endswith(self._endings)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a Host header names the machine that the caller sits at."""
+    name = _name(host)
+    address = _ip(name.strip("[]"))
+    return address.is_loopback if address else name == "localhost" or name.endswith(".localhost")
 
 
 def _name(host: str) -> str:

@@ -7,10 +7,12 @@ from ..settings import Settings
 from .audit import AuditLog, SystemLog
 from .content import Content
 from .database import Database, NewerDatabase, open_database
+from .invitations import Invitations
 from .journal import Journal
 from .keys import Keys
 from .ledger import Ledger
 from .profiles import Profiles
+from .sessions import Sessions
 from .tiers import Prices, Tiers
 from .users import Users
 from .vault import open_vault
@@ -29,6 +31,8 @@ class Store:
         self.tiers = Tiers(database)
         self.prices = Prices(database)
         self.users = Users(database, self._forget)
+        self.sessions = Sessions(database, settings.sign_in.session_s)
+        self.invitations = Invitations(database)
         self.keys = Keys(database, settings.cache.user_data_ttl)
         self.worker_tokens = WorkerTokens(database, settings.cache.user_data_ttl)
         self.journal = Journal(database)

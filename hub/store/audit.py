@@ -55,6 +55,19 @@ class AuditLog:
             lambda connection: record(connection, actor, action, subject, detail)
         )
 
+    def prune(self, beginning: str, keep: int) -> "asyncio.Future[None]":
+        """Forget all but the last `keep` lines of the actions that begin so."""
+
+        def delete(connection: sqlite3.Connection) -> None:
+            chosen = "substr(action, 1, length(?1)) = ?1"
+            connection.execute(
+                f"DELETE FROM audit_log WHERE {chosen} AND id <= ("  # noqa: S608
+                f"SELECT id FROM audit_log WHERE {chosen} ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                (beginning, keep),
+            )
+
+        return self._database.write(delete)
+
     async def latest(
         self,
         count: int,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from ..errors import AlreadyExists, NotFound
+from ..errors import AlreadyExists, NotFound, SignInRefused
 from .audit import Actor, record
 from .credentials import insert, new_id, now_us
 from .database import Database
@@ -106,10 +106,17 @@ class Users:
         """Raises NotFound."""
         return await self._set(who, "role", role, actor)
 
-    async def set_password(self, who: str, password: str, actor: Actor) -> User:
-        """`password` is a hash; every sign-in of theirs ends. Raises NotFound."""
+    async def set_password(
+        self, who: str, password: str, actor: Actor, *, replacing: str | None = None
+    ) -> User:
+        """`password` is a hash; every sign-in of theirs ends. Raises NotFound.
+
+        SignInRefused if `replacing` is given and is not the hash that is kept: somebody was faster.
+        """
 
         def update(connection: sqlite3.Connection) -> User:
+            if replacing not in (None, _password(connection, who)):
+                raise SignInRefused
             user = self._update(connection, who, "password", password, actor, shown="")
             connection.execute("DELETE FROM sessions WHERE user_id = ?", (user.id,))
             return user
@@ -183,6 +190,13 @@ def _row(
 def _has_admin(connection: sqlite3.Connection) -> bool:
     found = connection.execute("SELECT 1 FROM users WHERE role = 'admin' LIMIT 1").fetchone()
     return found is not None
+
+
+def _password(connection: sqlite3.Connection, who: str) -> str | None:
+    user = get_user(connection, who)
+    row = connection.execute("SELECT password FROM users WHERE id = ?", (user.id,)).fetchone()
+    stored: str | None = row["password"]
+    return stored
 
 
 def normal(email: str) -> str:

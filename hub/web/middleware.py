@@ -57,7 +57,7 @@ async def errors_in_one_shape(request: web.Request, handler: Handler) -> web.Str
         return error_response(_translated(request, error), error)
     except Exception:  # noqa: BLE001 - the last resort
         structlog.get_logger().exception(
-            "unexpected error", request_id=request[REQUEST_ID], path=request.path
+            "unexpected error", request_id=request[REQUEST_ID], path=_pattern(request)
         )
         return error_response(InternalError())
 
@@ -69,7 +69,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         headers["x-request-id"] = request[REQUEST_ID]
         passed = monotonic() - request[RECEIVED]
         headers["openai-processing-ms"] = str(round(passed * 1000))
-    headers.update(SECURITY_HEADERS)
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
     if CALLER in request:
         headers.update(limit_headers(await request.app[HUB].gate.standings(request[CALLER])))
 
@@ -114,6 +115,12 @@ def _translated(request: web.Request, error: web.HTTPException) -> HubError:
     if isinstance(error, web.HTTPNotFound):
         return UnknownUrl(_unknown_url(request))
     return InvalidRequest(error.reason)
+
+
+def _pattern(request: web.Request) -> str:
+    """The path without what it names: that of an invitation holds a secret."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else request.path
 
 
 def _unknown_url(request: web.Request) -> str:

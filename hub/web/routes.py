@@ -10,6 +10,7 @@ from . import (
     models,
     organization,
     pages,
+    sign_in,
     stored,
     usage,
     userscript,
@@ -44,6 +45,13 @@ def public_routes() -> list[web.AbstractRouteDef]:
         web.get("/userscript/hub.user.js", userscript.user_script),
         web.get("/userscript/hub.meta.js", userscript.user_script_metadata),
         web.get("/", pages.front),
+        web.get("/sign-in", pages.for_people(sign_in.show_sign_in)),
+        web.post("/sign-in", pages.for_people(sign_in.sign_in)),
+        web.post("/sign-out", pages.for_people(sign_in.sign_out)),
+        web.get("/invitation/{secret}", pages.for_people(sign_in.show_invitation)),
+        web.post("/invitation/{secret}", pages.for_people(sign_in.accept_invitation)),
+        web.get("/password", pages.for_people(sign_in.show_password)),
+        web.post("/password", pages.for_people(sign_in.change_password)),
         web.static("/static", pages.STATIC),
     ]
 
