@@ -23,8 +23,10 @@ from .feed import (
     WorkerMisbehaved,
 )
 
-_SECRET_TEXT = re.compile(r"\b(sk|wt)-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]+")
-_SECRET_SIGNS = ("sk-", "wt-", "earer", "EARER")
+_SECRET_TEXT = re.compile(
+    r"\b(sk-|wt-|ss-lmb-|in-lmb-)[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]+"
+)
+_SECRET_SIGNS = ("sk-", "wt-", "-lmb-", "earer", "EARER")
 _SECRET_NAMES = {"token", "secret", "password", "authorization", "api_key", "cookie"}
 REDACTED = "[redacted]"
 

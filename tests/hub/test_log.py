@@ -50,6 +50,12 @@ def test_a_field_named_like_a_secret_is_blanked_out(name):
     [
         (SECRET, REDACTED),
         (f"key {TOKEN}, refused", f"key {REDACTED}, refused"),
+        (f"/invitation/in-lmb-{SECRET[7:]}", f"/invitation/{REDACTED}"),
+        (f"lmarena-session=ss-lmb-{SECRET[7:]}", f"lmarena-session={REDACTED}"),
+        (
+            "in-memory, in-between and across-the-board",
+            "in-memory, in-between and across-the-board",
+        ),
         ("Authorization: Bearer abcdef", f"Authorization: {REDACTED}"),
         ("BEARER abcdef", REDACTED),
         ("task-force and risk-taking", "task-force and risk-taking"),
