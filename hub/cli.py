@@ -18,6 +18,7 @@ from .settings import Settings, SettingsError, load
 from .store import NewerDatabase
 from .tables import cell, flat, print_table
 from .web.operations import (
+    invitations,
     keeping,
     keys,
     logs,
@@ -85,6 +86,13 @@ def table(columns: str) -> Tell:
 def limits(answer: Any) -> None:
     """Tell the limits that somebody has now."""
     click.echo(f"{answer['name']}: {cell('limits', answer['limits']) or 'no limits'}")
+
+
+def link(answer: Any) -> None:
+    """Tell an invitation's link, as whole as it is known."""
+    click.echo(answer["url"] or answer["path"])
+    if answer["url"] is None:
+        click.echo("Put the hub's address before it; the setting public_url does so.", err=True)
 
 
 def command(
@@ -206,6 +214,15 @@ command(
     "user",
     tell=said("{email} has a new password"),
 )
+
+command(user, "invite", invitations.create_invitation, tell=link)
+command(
+    user,
+    "invitations",
+    invitations.list_invitations,
+    tell=table("id email role tier created_at expires_at"),
+)
+command(user, "revoke-invitation", invitations.revoke_invitation, "id", tell=revoked)
 
 command(key, "create", keys.create_key, tell=secret_alone)
 command(

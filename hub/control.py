@@ -35,7 +35,8 @@ async def call(settings: Settings, operation: Operation, members: dict[str, Any]
 async def _directly(settings: Settings, operation: Operation, members: dict[str, Any]) -> Any:
     with hold(settings.data):
         async with open_store(settings) as store:
-            return await operation.carry_out(Office(store, None, COMMAND_LINE), members)
+            office = Office(store, None, COMMAND_LINE, settings.public_url)
+            return await operation.carry_out(office, members)
 
 
 async def _through_the_hub(

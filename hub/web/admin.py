@@ -42,7 +42,8 @@ def handler(
 
     async def handle(request: web.Request) -> web.Response:
         hub = request.app[HUB]
-        office = Office(hub.store, hub, await admitting(request))
+        actor = await admitting(request)
+        office = Office(hub.store, hub, actor, hub.settings.public_url)
         return json_response(await operation.carry_out(office, await _members(operation, request)))
 
     return handle

@@ -153,6 +153,8 @@ async def test_a_body_over_a_mebibyte_is_refused(admin):
         ("prices/import", {"prices": []}, "prices"),
         ("prices/remove", {"id": "one"}, "id"),
         ("init", {"email": ADA}, "password"),
+        ("invitations", {"email": "nobody"}, "email"),
+        ("invitations", {"email": BOB, "expires_at": 1}, "expires_at"),
     ],
 )
 async def test_a_bad_member_is_named(admin, path, members, param):
@@ -170,6 +172,8 @@ async def test_a_bad_member_is_named(admin, path, members, param):
         ("users/enable", {"user": BOB}),
         ("users/reset-password", {"user": BOB, "password": PASSWORD}),
         ("users", {"email": BOB, "tier": "golden"}),
+        ("invitations", {"email": BOB, "tier": "golden"}),
+        ("invitations/revoke", {"id": "x"}),
         ("keys", {"name": "x", "user": BOB}),
         ("keys/rotate", {"id": "x"}),
         ("keys/revoke", {"id": "x"}),
@@ -490,6 +494,7 @@ async def test_every_act_is_written_down_with_who_and_from_where(hub, admin):
         ("users/disable", {"user": BOB}, "users.change", BOB),
         ("users/enable", {"user": BOB}, "users.change", BOB),
         ("users/reset-password", {"user": BOB, "password": PASSWORD}, "users.change", BOB),
+        ("invitations", {"email": "eve@example.org"}, "invitations.create", "eve@example.org"),
         ("keys/set-limits", {"id": key["id"], "limits": {}}, "api_keys.set_limits", key["id"]),
         ("keys/rotate", {"id": key["id"]}, "api_keys.rotate", key["id"]),
         ("keys/revoke", {"id": key["id"]}, "api_keys.revoke", key["id"]),
@@ -537,9 +542,10 @@ async def test_no_list_and_no_log_holds_a_secret(hub, admin):
     following = await admin.done("keys/rotate", id=key["id"])
     token = await admin.done("worker-tokens", name="tab", user=BOB)
     await admin.done("users/reset-password", user=BOB, password=PASSWORD)
-    paths = ("users", "keys", "worker-tokens", "audit-log?count=1000", "system-log")
+    invited = (await admin.done("invitations", email="eve@example.org"))["path"]
+    paths = ("users", "invitations", "keys", "worker-tokens", "audit-log?count=1000", "system-log")
     shown = str([await admin.listed(path) for path in paths])
-    for secret in (key["secret"], following["secret"], token["secret"], admin.key):
+    for secret in (key["secret"], following["secret"], token["secret"], admin.key, invited):
         assert secret not in shown
         assert secret[12:] not in shown
     assert PASSWORD not in shown

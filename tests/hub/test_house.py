@@ -22,7 +22,7 @@ ORDER = """
     live.upkeep live.hub
     web.state web.addresses web.session web.middleware web.completions web.stored web.models web.usage web.organization
     web.worker_socket web.worker_poll
-    web.operations.operation web.operations.users web.operations.keys web.operations.worker_tokens
+    web.operations.operation web.operations.users web.operations.invitations web.operations.keys web.operations.worker_tokens
     web.operations.tiers web.operations.site_profile web.operations.keeping web.operations.logs web.operations.__init__
     web.openapi web.admin web.health web.pages web.sign_in web.userscript web.routes
     app control options tables cli __main__

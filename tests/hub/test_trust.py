@@ -32,6 +32,9 @@ HELD: dict[str, list[str]] = {
         "hub/test_private_workers.py::test_a_private_worker_never_sees_another_users_prompt",
         "hub/test_private_workers.py::test_the_list_shows_what_the_caller_may_use",
     ],
+    "a user cannot reach what another has stored": [
+        "hub/test_stored.py::test_to_anybody_else_it_is_not_there",
+    ],
     # the owner of a shared worker
     "an owner of a worker cannot forge usage": [
         "hub/test_private_workers.py::test_a_workers_own_figures_are_billed_only_where_its_token_is_trusted",
@@ -79,6 +82,10 @@ HELD: dict[str, list[str]] = {
         "hub/test_private_workers.py::test_a_disabled_owners_workers_are_sent_away_for_good",
     ],
     # the holder of a stolen key
+    "a stolen key administers only with the admin scope": [
+        "hub/test_admin.py::test_each_operation_wants_a_key_that_may_administer",
+        "hub/test_admin.py::test_an_administrators_ordinary_key_does_not_administer",
+    ],
     "a stolen key is checked before the body is read": [
         "hub/test_bad_callers.py::test_the_key_is_checked_before_the_body_is_read",
     ],

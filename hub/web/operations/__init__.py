@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from . import keeping, keys, logs, site_profile, tiers, users, worker_tokens
+from . import invitations, keeping, keys, logs, site_profile, tiers, users, worker_tokens
 from .operation import Operation
 
 OPERATIONS = [
     *users.OPERATIONS,
+    *invitations.OPERATIONS,
     *keys.OPERATIONS,
     *worker_tokens.OPERATIONS,
     *tiers.OPERATIONS,

@@ -25,11 +25,12 @@ Who = Annotated[str, Meta(min_length=1, max_length=254, description="A user: add
 
 
 class Office(NamedTuple):
-    """Where an operation is carried out; `hub` is None when no hub runs."""
+    """Where an operation is carried out; `hub` is None when no hub runs, `public_url` "" if it is not set."""
 
     store: Store
     hub: Hub | None
     actor: Actor
+    public_url: str = ""
 
     async def accounts_changed(self) -> None:
         """After a change to users or worker tokens: it holds for the workers that are here, too."""
