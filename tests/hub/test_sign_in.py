@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import trustme
 
+from hub.errors import SignInRefused
 from hub.live import sign_in as rooms
 from hub.live.throttle import KNOWN, Throttle
 from hub.rules.passwords import hash_password, verify_password
@@ -634,6 +635,18 @@ async def test_a_session_is_not_begun_with_a_password_that_has_changed_meanwhile
     assert await hub.hub.store.sessions.create(user.id, stored, HERE) is None
     await hub.hub.store.users.set_disabled("ann@example.org", True, Actor("test"))
     assert await hub.hub.store.sessions.create(user.id, hashed, HERE) is None
+
+
+async def test_a_password_set_by_the_operator_meanwhile_is_not_replaced(hub):
+    """Somebody who knows the old one and is slow must not undo what the operator did about it."""
+    await new_user(hub)
+    users = hub.hub.store.users
+    _, seen = await users.password_of("ann@example.org")
+    theirs = await hub.hub.sign_in.hash("set by the operator")
+    await users.set_password("ann@example.org", theirs, Actor("test"))
+    with pytest.raises(SignInRefused):
+        await users.set_password("ann@example.org", "late", Actor("test"), replacing=seen)
+    assert (await users.password_of("ann@example.org"))[1] == theirs
 
 
 async def test_one_person_has_a_bounded_number_of_sessions(hub):
