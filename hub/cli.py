@@ -16,7 +16,7 @@ from .options import members, parameters
 from .rules import price_list
 from .settings import Settings, SettingsError, load
 from .store import NewerDatabase
-from .tables import cell, flat, print_table
+from .tables import cell, flat, print_table, printable
 from .web.operations import (
     invitations,
     keeping,
@@ -68,7 +68,7 @@ def serve_command(**options: Any) -> None:
 
 def said(sentence: str) -> Tell:
     """Tell an answer in one sentence, in which its members stand in braces."""
-    return lambda answer: click.echo(sentence.format_map(answer))
+    return lambda answer: click.echo(printable(sentence.format_map(answer)))
 
 
 def table(columns: str) -> Tell:
@@ -85,7 +85,8 @@ def table(columns: str) -> Tell:
 
 def limits(answer: Any) -> None:
     """Tell the limits that somebody has now."""
-    click.echo(f"{answer['name']}: {cell('limits', answer['limits']) or 'no limits'}")
+    told = cell("limits", answer["limits"]) or "no limits"
+    click.echo(printable(f"{answer['name']}: {told}"))
 
 
 def link(answer: Any) -> None:

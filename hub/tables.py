@@ -17,7 +17,7 @@ TIMES = ("at", "valid_from")
 
 def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     """Rows as a table of these columns, without those that are empty everywhere."""
-    cells = [[cell(name, row.get(name)) for name in columns] for row in rows]
+    cells = [[printable(cell(name, row.get(name))) for name in columns] for row in rows]
     shown = [number for number in range(len(columns)) if any(row[number] for row in cells)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number in shown:
@@ -30,6 +30,11 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     if not console.is_terminal:
         console.width = WIDEST
     console.print(table)
+
+
+def printable(text: str) -> str:
+    """Names and messages come from others: no terminal may take them for commands."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -313,6 +313,17 @@ async def test_a_mistake_is_a_sentence(tmp_path, line, words):
     refused(await run(tmp_path, *line.split()), words)
 
 
+async def test_what_others_named_is_no_command_to_the_terminal(tmp_path):
+    await ran(tmp_path, "key", "create", "--name", "\x1b[2J[bold]mine\x9b")
+    [key] = await answered(tmp_path, "key", "list")
+    for shown in (
+        await ran(tmp_path, "key", "list"),
+        await ran(tmp_path, "key", "set-limits", key["id"], "--concurrent", "1"),
+    ):
+        assert "\ufffd[2J[bold]mine\ufffd" in shown
+        assert "\x1b" not in shown
+
+
 # --- beside a running hub ------------------------------------------------------------------------
 
 
