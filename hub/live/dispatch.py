@@ -295,6 +295,8 @@ class Dispatch:
         job.own_worker = worker.is_own(job.caller)
         job.trusted = worker.token.trusted
         job.offered = job.offered or monotonic()
+        if job.bounds is not None:
+            job.cutting = job.bounds.left_by(worker.models[job.model].features)
         held = worker.offer(job)
         self._holders[job.id] = worker
         ends = job.accepted + self._deadlines.job_s
@@ -405,6 +407,12 @@ class Dispatch:
         if job.on_overflow is not None:
             job.on_overflow()
 
+    def enough(self, held: Held) -> None:
+        """Stop a job whose answer has reached a stop sequence or its last token."""
+        job = held.job
+        outcome = Outcome(finish_reason=job.cut)
+        self._settle(job, "completed", outcome, job.texts(), cancel=job.cut)
+
     def cut(self, worker: Worker) -> None:
         """Without a link, what is not known to have started leaves soon."""
         for held in list(worker.jobs.values()):
@@ -482,10 +490,9 @@ class Dispatch:
                 self._take_back(job, cancel=None)
                 self._redeliver(job, lambda: self._nobody(job))
             case End():
-                outcome = Outcome(
-                    finish_reason=finish_reason(frame.finish_reason, truncated=frame.truncated),
-                    worker_usage=frame.usage,
-                )
+                job.close()
+                reason = finish_reason(frame.finish_reason, truncated=frame.truncated)
+                outcome = Outcome(finish_reason=job.cut or reason, worker_usage=frame.usage)
                 self._settle(job, "completed", outcome, job.texts())
             case Fail():
                 self._failed(worker, held, frame)
@@ -533,6 +540,8 @@ class Dispatch:
         self, job: Job, error: HubError, *, state: State = "failed", cancel: str | None = None
     ) -> None:
         # A stream still gets what came before the error; any other answer is nothing but the error.
+        if not job.settling:
+            job.close()
         answer = job.texts() if job.stream else []
         self._settle(job, state, Outcome(error=error), answer, cancel=cancel)
 

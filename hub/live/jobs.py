@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..errors import HubError
 from ..protocol import Piece
+from ..rules.cutting import Bounds, Cutting, Reason
 from ..rules.openai import NAMES, Answer, characters
 from ..rules.tokens import Count, safe_end
 from ..store.keys import Caller
@@ -73,6 +74,10 @@ class Job:
     """Of its user's tier: higher has more turns."""
     tag: float | None = None
     """Its place in the line, once it had one; see `rules/turns.py`."""
+    bounds: Bounds | None = None
+    """Where the caller wants the answer to end, if it said so."""
+    cutting: Cutting | None = None
+    """What the worker that has the job leaves to the hub of these bounds."""
     tried: set[str] = field(default_factory=set)
     """Sessions that have had this job; none gets it twice."""
     worker: str | None = None
@@ -122,6 +127,22 @@ class Job:
 
     def put(self, piece: Piece) -> bool:
         """A piece from the worker; False when too much waits for a caller that does not take it."""
+        if self.cutting is None:
+            return self._keep(piece)
+        kept = [self._keep(part) for part in self.cutting.push(piece)]
+        return all(kept)
+
+    @property
+    def cut(self) -> Reason | None:
+        """Why the answer ends here, although its worker would go on."""
+        return self.cutting.reason if self.cutting is not None else None
+
+    def close(self) -> None:
+        """Its worker says no more: what was held back may leave."""
+        for piece in self.cutting.end(self.id) if self.cutting is not None else ():
+            self._keep(piece)
+
+    def _keep(self, piece: Piece) -> bool:
         size = len(piece.text)
         self.received_chars += size
         if piece.delta is not None:

@@ -90,6 +90,9 @@ class Desk(Protocol):
     def overflowed(self, worker: "Worker", held: "Held") -> None:
         """The caller of this job reads too slowly."""
 
+    def enough(self, held: "Held") -> None:
+        """The caller has all of the answer that it wanted."""
+
     def cut(self, worker: "Worker") -> None:
         """The link is lost."""
 
@@ -310,7 +313,10 @@ class Worker:
         attempt.piece(now)
         if first:
             self._desk.answering(held, now)
-        if not held.job.put(piece):
+        keeps_up = held.job.put(piece)
+        if held.job.cut is not None:
+            self._desk.enough(held)
+        elif not keeps_up:
             self._desk.overflowed(self, held)
 
     def _plan_ack(self) -> None:

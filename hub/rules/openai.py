@@ -31,8 +31,6 @@ FINISH_REASONS = {"stop", "length", "tool_calls", "content_filter", "function_ca
 SAMPLING = (
     "temperature",
     "top_p",
-    "max_tokens",
-    "max_completion_tokens",
     "presence_penalty",
     "frequency_penalty",
     "seed",
@@ -74,6 +72,7 @@ class ResponseFormat(Struct):
 
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Stop = Annotated[str, Meta(max_length=256)]
 
 
 class ChatRequest(Struct):
@@ -91,7 +90,7 @@ class ChatRequest(Struct):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     logit_bias: dict[str, float] | None = None
@@ -108,6 +107,12 @@ class ChatRequest(Struct):
     def answer_at_most(self) -> int | None:
         """The tokens that the caller allows the answer; None if it names none."""
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The sequences before which the answer is to end."""
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or ()
+        return tuple(filter(None, stops))
 
     def needs(self) -> dict[str, str]:
         """Features that a worker must declare, each with the parameter that asks for it."""
@@ -255,12 +260,9 @@ def header_text(text: str) -> str:
 
 def ignored(body: dict[str, Any], features: Collection[str]) -> list[str]:
     """The parameters in the body that a worker with these features takes no notice of."""
-    names: list[str] = []
-    if "sampling" not in features and not _SAMPLING.isdisjoint(body):
-        names += [name for name in SAMPLING if body.get(name) is not None]
-    if "stop" not in features and body.get("stop"):
-        names.append("stop")
-    return names
+    if "sampling" in features or _SAMPLING.isdisjoint(body):
+        return []
+    return [name for name in SAMPLING if body.get(name) is not None]
 
 
 # --- answers -----------------------------------------------------------------------------------------

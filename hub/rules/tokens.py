@@ -91,6 +91,18 @@ def count_texts(texts: Iterable[str]) -> Count:
     return total
 
 
+def beginning(text: str, most: int) -> tuple[int, int]:
+    """The tokens of a text, and how many of its characters the first `most` of them reach.
+
+    A character that is only begun by then is not reached.
+    """
+    found = vocabulary().encode_ordinary(text)
+    if len(found) <= most:
+        return len(found), len(text)
+    reached = vocabulary().decode_bytes(found[:most])
+    return len(found), len(reached.decode(errors="ignore"))
+
+
 def _tokens(text: str) -> int:
     return len(vocabulary().encode_ordinary(text))
 

@@ -13,6 +13,7 @@ from ..live.hub import Hub
 from ..live.jobs import NOTHING_DUE, Job
 from ..protocol import Piece
 from ..rules import openai, tokens
+from ..rules.cutting import Bounds
 from ..store.keys import Caller
 from .middleware import authenticate, read_body
 from .state import HUB, REQUEST_ID
@@ -52,6 +53,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         prompt=prompt,
         metadata=openai.parse_metadata(chat.metadata) if chat.store else None,
         priority=hub.store.tiers.priority_of(caller),
+        bounds=_bounds(chat),
     )
     answering = _Streamed(request, hub, job, chat) if job.stream else _Plain(hub, job)
     if ignored:
@@ -83,6 +85,11 @@ def _ignored(hub: Hub, model: str, body: dict[str, object]) -> list[str]:
     if ignored and hub.settings.unsupported == "reject":
         raise openai.unsupported(ignored[0], model)
     return ignored
+
+
+def _bounds(chat: openai.ChatRequest) -> Bounds | None:
+    bounds = Bounds(chat.stops, chat.answer_at_most)
+    return bounds if any(bounds) else None
 
 
 async def _count_prompt(chat: openai.ChatRequest) -> tokens.Count:

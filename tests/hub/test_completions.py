@@ -402,8 +402,8 @@ async def answered(hub: Any, card: dict[str, Any], **members: Any) -> tuple[Any,
 
 
 async def test_ignored_parameters_are_named_in_a_header(hub):
-    reply, _ = await answered(hub, {}, temperature=0.5, top_p=None, max_tokens=5, stop=["x"])
-    assert reply.headers["x-bridge-ignored"] == "temperature,max_tokens,stop"
+    reply, _ = await answered(hub, {}, temperature=0.5, top_p=None, seed=5, max_tokens=9, stop="x")
+    assert reply.headers["x-bridge-ignored"] == "temperature,seed"
 
 
 async def test_a_stream_names_them_too(hub):
@@ -424,6 +424,92 @@ async def test_the_operator_may_have_them_refused(start_hub):
         reply = await ask(hub, temperature=0.5)
     assert (reply.status, reply.error["code"]) == (400, "unsupported_parameter")
     assert reply.error["param"] == "temperature"
+
+
+# --- where the caller wants the answer to end ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("members", "said", "text", "reason", "tokens"),
+    [
+        ({"stop": "END"}, ["one E", "N", "D two"], "one ", "stop", 2),
+        ({"stop": ["?", "END"]}, ["one E", "N", "D? two"], "one ", "stop", 2),
+        ({"max_tokens": 2}, ["One t", "wo th", "ree four"], "One two", "length", 2),
+        ({"max_completion_tokens": 2, "max_tokens": 9}, ["One two three "], "One two", "length", 2),
+    ],
+)
+async def test_the_hub_ends_an_answer_that_its_worker_would_not(
+    hub, stream, members, said, text, reason, tokens
+):
+    options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    async with socket_worker(hub) as worker:
+        asking = asyncio.create_task(ask(hub, **members, **options))
+        job = await worker.hear(JobFrame)
+        await worker.say(*(Piece(job.job, piece) for piece in said), Piece(job.job, "more"))
+        assert await worker.hear(Cancel) == Cancel(job.job, reason)
+        reply = await asking
+    assert (reply.status, reply.text) == (200, text)
+    assert "x-bridge-ignored" not in reply.headers
+    last = reply.events[-2] if stream else reply.json
+    assert last["choices"][0]["finish_reason"] == reason
+    assert (reply.events[-1] if stream else last)["usage"]["completion_tokens"] == tokens
+    (row,) = await hub.rows()
+    assert (row["state"], row["finish_reason"]) == ("completed", reason)
+    assert (row["completion_tokens"], row["delivered_chars"]) == (tokens, len(text))
+
+
+async def test_text_that_might_begin_a_stop_sequence_leaves_once_it_does_not(hub):
+    async with socket_worker(hub) as worker, wire(hub, stop="END") as caller:
+        job = await worker.hear(JobFrame)
+        await worker.say(Piece(job.job, "one EN"))
+        await caller.head()
+        assert b'"content":"one "' in await caller.chunk()
+        await worker.say(Piece(job.job, "OUGH EN"))
+        assert b'"content":"ENOUGH "' in await caller.chunk()
+        await worker.say(End(job.job))
+        *_, rest, last = events(await caller.rest())
+        assert text_of([rest]) == "EN"
+        assert last["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_stream_that_fails_still_gives_what_was_held_back(hub):
+    frames = [Piece("", "one EN"), Fail("", "upstream_error")]
+    _, body = await streamed(hub, *frames, stop="END")
+    *chunks, error = events(body)
+    assert text_of(chunks) == "one EN"
+    assert error["error"]["code"] == "upstream_error"
+
+
+async def test_a_worker_that_honours_them_itself_is_let_go_on(hub):
+    models = [{"id": "m", "features": ["sampling", "stop"]}]
+    async with socket_worker(hub, models=models) as worker:
+        asking = asyncio.create_task(ask(hub, max_tokens=1, stop="two"))
+        job = await worker.hear(JobFrame)
+        await worker.say(Piece(job.job, "one two three"), End(job.job))
+        assert (await asking).text == "one two three"
+
+
+async def test_the_next_worker_is_watched_by_its_own_features(hub):
+    able = [{"id": "m", "features": ["stop"]}]
+    async with (
+        socket_worker(hub, worker="able", models=able) as first,
+        Worker(hub, worker="plain") as second,
+    ):
+        asking = asyncio.create_task(ask(hub, stop="END"))
+        job = await first.hear(JobFrame)
+        await second.open()
+        await first.say(Refuse(job.job, "not now"))
+        await second.hear(JobFrame)
+        await second.say(Piece(job.job, "one END"))
+        await second.hear(Cancel)
+        assert (await asking).text == "one "
+
+
+async def test_they_are_not_refused_where_others_are(start_hub):
+    hub = await start_hub(unsupported="reject")
+    reply, _ = await answered(hub, {}, max_tokens=5, max_completion_tokens=5, stop="x")
+    assert reply.status == 200
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,24 @@ def test_what_a_request_needs_is_named_with_its_parameter():
 
 
 def test_ignored_parameters_are_those_that_no_feature_honours():
-    asked = body(temperature=0.5, stop=["x"], seed=None, max_tokens=3)
-    assert ignored(asked, []) == ["temperature", "max_tokens", "stop"]
-    assert ignored(asked, ["sampling"]) == ["stop"]
-    assert ignored(asked, ["sampling", "stop"]) == []
+    asked = body(temperature=0.5, stop=["x"], seed=None, top_k=1, max_tokens=3)
+    assert ignored(asked, ["stop"]) == ["temperature", "top_k"]
+    assert ignored(asked, ["sampling"]) == []
+
+
+@pytest.mark.parametrize(
+    ("stop", "stops"),
+    [(None, ()), ("", ()), ("a", ("a",)), ([], ()), (["a", "", "b"], ("a", "b"))],
+)
+def test_stop_sequences_come_alone_or_as_a_list(stop, stops):
+    assert parse_chat(body(stop=stop)).stops == stops
+
+
+@pytest.mark.parametrize("stop", ["x" * 257, ["x"] * 17, [1], {"a": 1}])
+def test_stop_sequences_are_few_and_short(stop):
+    with pytest.raises(InvalidRequest) as refused:
+        parse_chat(body(stop=stop))
+    assert refused.value.param.startswith("stop")
 
 
 def test_a_name_in_a_header_is_printable_and_short():
