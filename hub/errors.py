@@ -4,6 +4,7 @@
     ├── InvalidRequest               400   the body or a parameter is wrong
     │   ├── ContextLengthExceeded    400
     │   ├── ContentPolicyViolation   400
+    │   ├── InvalidImage             400   an image cannot be had, or is none
     │   ├── Unsupported              400   the site or the worker cannot do it
     │   └── UnsupportedParameter     400   no live worker honours it
     ├── InvalidApiKey                401
@@ -106,6 +107,12 @@ class ContentPolicyViolation(InvalidRequest):
     """The site's moderation refused this prompt. Change the prompt; sending it again will not help."""
 
     code = "content_policy_violation"
+
+
+class InvalidImage(InvalidRequest):
+    """An image could not be read. Send a PNG, JPEG, WebP or GIF of at most 10 MiB."""
+
+    code = "invalid_image"
 
 
 class Unsupported(InvalidRequest):

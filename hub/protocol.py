@@ -125,6 +125,10 @@ class Model(Struct, omit_defaults=True):
         if not self.id.isprintable():
             raise ValueError("a model id must be printable")
 
+    def has(self, need: str) -> bool:
+        """Whether it declares a feature, or takes a kind of input such as `image`."""
+        return need in self.features or need in self.modalities.takes
+
 
 Models = Annotated[list[Model], Meta(max_length=MAX_MODELS)]
 

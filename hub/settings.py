@@ -123,6 +123,15 @@ class Cache(Struct, forbid_unknown_fields=True, frozen=True):
     model_list_ttl: Annotated[float, doc("The lists that GET /v1/models answers.", gt=0)] = 3600
 
 
+class Outbound(Struct, forbid_unknown_fields=True, frozen=True):
+    """What the hub fetches for callers: images that they name by their address."""
+
+    networks: Annotated[
+        list[str],
+        doc("Networks that it may fetch from although they are not public, as `10.1.0.0/16`."),
+    ] = []
+
+
 class Log(Struct, forbid_unknown_fields=True, frozen=True):
     """What is written to standard error."""
 
@@ -186,6 +195,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     retention: Retention = msgspec.field(default_factory=Retention)
     sign_in: SignIn = msgspec.field(default_factory=SignIn)
     cache: Cache = msgspec.field(default_factory=Cache)
+    outbound: Outbound = msgspec.field(default_factory=Outbound)
     log: Log = msgspec.field(default_factory=Log)
 
     @property
@@ -296,12 +306,14 @@ def _check(settings: Settings) -> None:
         if not re.fullmatch(r"\*|(\*\.)?[^*/\s]+", name):
             raise SettingsError(f"allowed_hosts: {name!r} is no host name, *.domain or *")
     for name in settings.trusted_proxies:
-        _check_proxy(name)
-
-
-def _check_proxy(name: str) -> None:
-    try:
         if name != "unix":
-            ip_network(name)
+            _check_network("trusted_proxies", name)
+    for name in settings.outbound.networks:
+        _check_network("outbound.networks", name)
+
+
+def _check_network(setting: str, name: str) -> None:
+    try:
+        ip_network(name)
     except ValueError as error:
-        raise SettingsError(f"trusted_proxies: {error}") from None
+        raise SettingsError(f"{setting}: {error}") from None

@@ -142,10 +142,11 @@ class Dispatch:
         if self._store.workers.first_seen(model, caller.user_id) is None:
             message = f"The model {model[:200]!r} is not known here. GET /v1/models lists those that are live."
             raise ModelNotFound(message, param="model")
-        offering = list(self._roster.offering_to(caller, model))
-        for feature, param in needs.items():
-            if offering and not any(feature in w.models[model].features for w in offering):
-                raise unsupported(param, model)
+        offering = [w.models[model] for w in self._roster.offering_to(caller, model)]
+        for need, param in needs.items() if offering else ():
+            offering = [offered for offered in offering if offered.has(need)]
+            if not offering:
+                raise unsupported(param, model, need)
 
     async def submit(self, job: Job) -> None:
         """Write a job down and let it in. Raises QueueFull, ShuttingDown, StorageFailed."""

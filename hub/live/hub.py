@@ -20,6 +20,7 @@ from .dispatch import Dispatch
 from .feed import Feed
 from .gate import Gate
 from .sign_in import SignIn
+from .outbound import Outbound
 from .upkeep import keep_up
 from .workers import Roster
 
@@ -44,6 +45,7 @@ class Hub:
             MODEL_LISTS, settings.cache.model_list_ttl
         )
         self.sign_in = SignIn(settings, store)
+        self.outbound = Outbound(settings)
         self.dispatch = Dispatch(settings, store, self.roster, self.gate, self.feed)
 
     def models_of(self, caller: Caller) -> dict[str, Model]:
@@ -105,6 +107,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             for chore in chores:
                 chore.cancel()
             await asyncio.wait(chores)
+            await hub.outbound.close()
 
 
 def _cost(store: Store, left: Open) -> int:

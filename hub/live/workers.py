@@ -230,7 +230,7 @@ class Worker:
             and self.session not in job.tried
             and self.state in ("ready", "cooling")
             and not self.draining
-            and (not job.needs or job.needs.issubset(model.features))
+            and all(map(model.has, job.needs))
         )
 
     def can_take(self, job: Job, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""Whose address counts behind proxies, and for which hosts a hub answers."""
+"""Whose address counts behind proxies, for which hosts a hub answers, and which addresses are public."""
 
 import ipaddress
 import re
@@ -16,6 +16,7 @@ LONGEST_HOST = 300
 REMEMBERED = 1_000
 HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/@\s]+)(:[0-9]*)?")
 """A name or an address, in brackets if it is one of IPv6, and perhaps a port."""
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -130,3 +131,17 @@ def _name(host: str) -> str:
     """The name alone, in lower case, without a port or a full name's last dot; "" if it cannot be read."""
     found = HOST.fullmatch(host)
     return found[1].lower().removesuffix(".") if found else ""
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether anybody on the internet could reach it, and it is one host.
+
+    An IPv6 address that carries an IPv4 address is as public as that.
+    """
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in NAT64:
+            inner = IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast

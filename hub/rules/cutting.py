@@ -151,12 +151,14 @@ class Cutting:
 
     def end(self, job: str) -> list[Piece]:
         """The worker has said all; what was held back, as far as it fits."""
-        rest = self._stops.rest() if self.reason is None else ""
-        return _pieces(job, [*self._counted("content", rest), *self._end_of_run()])
+        return _pieces(job, [*self._held_back()] if self.reason is None else [])
 
     def _delta(self, delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
         names = ("reasoning_content", "content", "refusal")
         yield from self._texts([(name, delta.pop(name)) for name in names if name in delta])
+        if "images" in delta and self.reason is None:
+            # They stand in the content themselves, so what was held back goes before them.
+            yield from self._held_back()
         calls = delta.get("tool_calls", ())
         if calls and self._budget is not None and self.reason is None:
             yield from self._end_of_run()
@@ -175,6 +177,10 @@ class Cutting:
         if self._stops.found and self.reason is None:
             yield from self._end_of_run()
             self.reason = self.reason or "stop"
+
+    def _held_back(self) -> Iterator[dict[str, Any]]:
+        yield from self._counted("content", self._stops.rest())
+        yield from self._end_of_run()
 
     def _counted(self, name: str, text: str) -> Iterator[dict[str, Any]]:
         if self._budget is None:

@@ -6,7 +6,8 @@ their meaning is clear.
 
 import re
 from collections.abc import Collection, Iterator
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import msgspec
 import orjson
@@ -40,14 +41,29 @@ SAMPLING = (
     "repetition_penalty",
 )
 _SAMPLING = frozenset(SAMPLING)
+_UNSAFE = re.compile(r"[\s()<>\x00-\x1f\x7f]")
+"""What would end an address in Markdown."""
 
 # --- requests ----------------------------------------------------------------------------------------
+
+
+class ImageUrl(Struct):
+    url: str
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class Part(Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: ImageUrl | str | None = None
+    """Some clients send the address alone."""
+
+    @property
+    def image(self) -> ImageUrl | None:
+        if self.type != "image_url":
+            return None
+        return ImageUrl(self.image_url) if isinstance(self.image_url, str) else self.image_url
 
 
 class Message(Struct):
@@ -60,7 +76,16 @@ class Message(Struct):
         """All of the message's text, its parts joined by line breaks."""
         if isinstance(self.content, str):
             return self.content
-        return "\n".join(part.text or part.refusal or "" for part in self.content or ())
+        parts = [part for part in self.content or () if part.type != "image_url"]
+        return "\n".join(part.text or part.refusal or "" for part in parts)
+
+    @property
+    def images(self) -> list[tuple[int, ImageUrl]]:
+        """The message's images, each with the number of its part."""
+        if isinstance(self.content, str) or self.content is None:
+            return []
+        numbered = ((number, part.image) for number, part in enumerate(self.content))
+        return [(number, image) for number, image in numbered if image is not None]
 
 
 class StreamOptions(Struct):
@@ -69,6 +94,24 @@ class StreamOptions(Struct):
 
 class ResponseFormat(Struct):
     type: str
+
+
+class PlacedImage(NamedTuple):
+    """An image, and in which part of which message it stands."""
+
+    message: int
+    part: int
+    image: ImageUrl
+
+    @property
+    def param(self) -> str:
+        return f"messages[{self.message}].content[{self.part}]"
+
+    def replace(self, body: dict[str, Any], url: str) -> None:
+        """Put another address into the body that it came from."""
+        detail = {"detail": self.image.detail} if self.image.detail else {}
+        part = body["messages"][self.message]["content"][self.part]
+        part["image_url"] = {"url": url, **detail}
 
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -114,9 +157,20 @@ class ChatRequest(Struct):
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or ()
         return tuple(filter(None, stops))
 
+    @property
+    def images(self) -> "list[PlacedImage]":
+        """All images, in their order."""
+        return [
+            PlacedImage(place, number, image)
+            for place, message in enumerate(self.messages)
+            for number, image in message.images
+        ]
+
     def needs(self) -> dict[str, str]:
         """Features that a worker must declare, each with the parameter that asks for it."""
         needs = {}
+        for image in self.images[:1]:
+            needs["image"] = image.param
         if self.tools:
             needs["tools"] = "tools"
         if self.response_format and self.response_format.type == "json_schema":
@@ -200,11 +254,27 @@ def _check_content(message: Message, param: str) -> None:
         return
     for number, part in enumerate(message.content):
         where = f"{param}[{number}]"
+        if part.type == "image_url":
+            _check_image(message, part, where)
+            continue
         if part.type not in ("text", "refusal"):
-            problem = f"{where}: content of type {part.type[:40]!r} is not supported, only text."
+            kind = part.type[:40]
+            problem = (
+                f"{where}: content of type {kind!r} is not supported, only text and image_url."
+            )
             raise InvalidRequest(problem, param=where)
         if (part.text if part.type == "text" else part.refusal) is None:
             raise InvalidRequest(f"{where}.{part.type}: this field is required.", param=where)
+
+
+def _check_image(message: Message, part: Part, where: str) -> None:
+    if part.image is None:
+        raise InvalidRequest(f"{where}.image_url: this field is required.", param=where)
+    if message.role != "user":
+        problem = (
+            f"{where}: only messages of the user may hold images, not those of {message.role}."
+        )
+        raise InvalidRequest(problem, param=where)
 
 
 def dump(body: dict[str, Any]) -> bytes:
@@ -245,11 +315,10 @@ def trusted_figures(usage: dict[str, Any] | None) -> tuple[int, int, int] | None
     return figures.prompt_tokens, cached, figures.completion_tokens
 
 
-def unsupported(param: str, model: str) -> UnsupportedParameter:
+def unsupported(param: str, model: str, need: str = "") -> UnsupportedParameter:
     """The refusal of a parameter that no worker of the model honours."""
-    message = (
-        f"No live worker honours {param!r} for {model!r}. Leave it out or choose another model."
-    )
+    what = f"takes images, as in {param}," if need == "image" else f"honours {param!r}"
+    message = f"No live worker {what} for {model!r}. Leave it out or choose another model."
     return UnsupportedParameter(message, param=param)
 
 
@@ -277,14 +346,33 @@ def clean_delta(delta: dict[str, Any]) -> dict[str, Any]:
     calls = delta.get("tool_calls")
     if isinstance(calls, list) and (tool_calls := [*filter(None, map(_clean_call, calls))]):
         clean["tool_calls"] = tool_calls
+    images = delta.get("images")
+    if isinstance(images, list) and (shown := [*filter(None, map(_clean_image, images))]):
+        clean["images"] = shown
     return clean
 
 
 def characters(delta: dict[str, Any]) -> int:
     """How much text a worker's delta has for the caller."""
     clean = clean_delta(delta)
-    functions = [call["function"] for call in clean.pop("tool_calls", ())]
-    return sum(len(text) for part in (clean, *functions) for text in part.values())
+    functions = [call["function"] for call in clean.get("tool_calls", ())]
+    texts = (text for part in (clean, *functions) for text in part.values())
+    return sum(len(text) for text in texts if isinstance(text, str))
+
+
+def _clean_image(image: Any) -> dict[str, Any] | None:
+    """An image of an answer with nothing but its address; None if it has none that clients can show."""
+    address = image.get("image_url") if isinstance(image, dict) else None
+    url = address.get("url") if isinstance(address, dict) else None
+    if not isinstance(url, str) or not re.match(r"https?://|data:image/", url, re.IGNORECASE):
+        return None
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def markdown(image: dict[str, Any]) -> str:
+    """An image of an answer as text, on a line of its own, for clients that show nothing else."""
+    url = _UNSAFE.sub(lambda found: quote(found[0]), image["image_url"]["url"])
+    return f"\n![image]({url})\n"
 
 
 class _Function(Struct):
@@ -338,22 +426,32 @@ class Answer:
 
     def __init__(self) -> None:
         self._content: list[str] = []
+        self._billed: list[str] = []
+        """The content without its images."""
+        self._images: list[dict[str, Any]] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._tool_calls: dict[int, dict[str, Any]] = {}
 
     def add(self, piece: Piece) -> None:
         if piece.text:
-            self._content.append(piece.text)
+            self._say(piece.text)
         if piece.delta:
             self._add_delta(clean_delta(piece.delta))
 
     def _add_delta(self, delta: dict[str, Any]) -> None:
-        self._content.append(delta.get("content", ""))
+        self._say(delta.get("content", ""))
         self._reasoning.append(delta.get("reasoning_content", ""))
         self._refusal.append(delta.get("refusal", ""))
         for call in delta.get("tool_calls", ()):
             self._add_tool_call(call)
+        for image in delta.get("images", ()):
+            self._images.append(image)
+            self._content.append(markdown(image))
+
+    def _say(self, text: str) -> None:
+        self._content.append(text)
+        self._billed.append(text)
 
     def _add_tool_call(self, call: dict[str, Any]) -> None:
         whole = self._tool_calls.setdefault(
@@ -370,7 +468,7 @@ class Answer:
         calls = {index: call["function"] for index, call in self._tool_calls.items()}
         texts = {
             "reasoning": "".join(self._reasoning),
-            "content": "".join(self._content),
+            "content": "".join(self._billed),
             "refusal": "".join(self._refusal),
             NAMES: " ".join(function["name"] for function in calls.values()),
             **{f"call {index}": function["arguments"] for index, function in calls.items()},
@@ -388,6 +486,8 @@ class Answer:
             message["reasoning_content"] = "".join(self._reasoning)
         if self._tool_calls:
             message["tool_calls"] = [self._tool_calls[index] for index in sorted(self._tool_calls)]
+        if self._images:
+            message["images"] = self._images
         return message
 
 
@@ -443,6 +543,7 @@ class Chunks:
         self._close = b',"logprobs":null,"finish_reason":null}]' + self._tail
         self._text_open = self._open + b'{"content":'
         self._text_close = b"}" + self._close
+        self._images = 0
 
     def role(self) -> bytes:
         return self._open + b'{"role":"assistant","content":""}' + self._close
@@ -451,8 +552,19 @@ class Chunks:
         """The events of one piece: one, unless it is very long or has nothing to say."""
         if piece.delta is None:
             return self.text(piece.text)
-        events = b"".join(map(self.delta, _split_delta(clean_delta(piece.delta))))
+        delta = clean_delta(piece.delta)
+        events = b"".join(map(self.delta, _split_delta(delta)))
+        events += b"".join(map(self._image, delta.get("images", ())))
         return (self.text(piece.text) if piece.text else b"") + events
+
+    def _image(self, image: dict[str, Any]) -> bytes:
+        """An image as content and as itself; a long address goes on in the next event, by its index."""
+        index, (first, *rest) = self._images, _slices(image["image_url"]["url"])
+        self._images += 1
+        parts = [{"index": index, "type": "image_url", "image_url": {"url": first}}]
+        parts += [{"index": index, "image_url": {"url": part}} for part in rest]
+        events = b"".join(self.delta({"images": [part]}) for part in parts)
+        return self.text(markdown(image)) + events
 
     def text(self, text: str) -> bytes:
         if len(text) <= LONGEST_TEXT:

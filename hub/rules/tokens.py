@@ -6,6 +6,7 @@ about what it measured. A count always comes back; where it is not exact it says
 
 import gzip
 import hashlib
+import math
 import os
 import re
 import tempfile
@@ -27,6 +28,12 @@ PER_MESSAGE = 4
 PER_NAME = 1
 PER_PROMPT = 3
 """The answer is primed with the assistant's role."""
+PER_IMAGE = 85
+PER_TILE = 170
+TILE = 512
+"""An image costs 85 tokens, and 170 for each tile of 512 x 512 pixels unless its detail is low, as OpenAI charges
+for gpt-4o (platform.openai.com/docs/guides/images-vision, "Calculating costs")."""
+IMAGE_AT_MOST = PER_IMAGE + 8 * PER_TILE
 REMEMBERED_TEXTS = 4_096
 """How many short texts' counts are kept: at most 64 MiB of text."""
 SLICE_CHARACTERS = 50_000
@@ -101,6 +108,20 @@ def beginning(text: str, most: int) -> tuple[int, int]:
         return len(found), len(text)
     reached = vocabulary().decode_bytes(found[:most])
     return len(found), len(reached.decode(errors="ignore"))
+
+
+def count_image(width: int, height: int, detail: str | None) -> int:
+    """The tokens of an image: it is shrunk to fit 2048 x 2048, then to 768 on its short side, and laid with tiles.
+
+    >>> count_image(1024, 1024, "high"), count_image(2048, 4096, None), count_image(4096, 8192, "low")
+    (765, 1105, 85)
+    """
+    if detail == "low":
+        return PER_IMAGE
+    shrink = min(1.0, 2048 / max(width, height))
+    shrink *= min(1.0, 768 / (shrink * min(width, height)))
+    across, down = (math.ceil(round(side * shrink, 6) / TILE) for side in (width, height))
+    return PER_IMAGE + across * down * PER_TILE
 
 
 def _tokens(text: str) -> int:

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from time import monotonic
+from typing import Any
 
 import structlog
 from aiohttp import web
 
-from ..errors import InternalError
+from ..errors import InternalError, RequestTooLarge
 from ..live.gate import Reservation
 from ..live.hub import Hub
 from ..live.jobs import NOTHING_DUE, Job
@@ -15,6 +16,7 @@ from ..protocol import Piece
 from ..rules import openai, tokens
 from ..rules.cutting import Bounds
 from ..store.keys import Caller
+from . import pictures
 from .middleware import authenticate, read_body
 from .state import HUB, REQUEST_ID
 
@@ -36,22 +38,27 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     needs = chat.needs()
     hub.dispatch.check(caller, chat.model, needs)
     ignored = _ignored(hub, chat.model, body)
+    metadata = openai.parse_metadata(chat.metadata) if chat.store else None
     prompt, now = await _count_prompt(chat), time.time()
+    images = chat.images
+    at_most = prompt.tokens + len(images) * tokens.IMAGE_AT_MOST
+    reservation = await _reserve(hub, caller, request[REQUEST_ID], chat, at_most, now)
+    written, shown = await _write(hub, reservation, images, body)
     job = Job(
         loop=asyncio.get_running_loop(),
         id=request[REQUEST_ID],
         caller=caller,
-        reservation=await _reserve(hub, caller, request[REQUEST_ID], chat, prompt.tokens, now),
+        reservation=reservation,
         kind="chat",
         model=chat.model,
-        body=openai.dump(body),
+        body=written,
         needs=frozenset(needs),
         stream=bool(chat.stream),
         accepted=monotonic(),
         accepted_at=int(now * 1e6),
         max_pending=hub.settings.max_pending_bytes,
-        prompt=prompt,
-        metadata=openai.parse_metadata(chat.metadata) if chat.store else None,
+        prompt=prompt.plus(shown),
+        metadata=metadata,
         priority=hub.store.tiers.priority_of(caller),
         bounds=_bounds(chat),
     )
@@ -85,6 +92,26 @@ def _ignored(hub: Hub, model: str, body: dict[str, object]) -> list[str]:
     if ignored and hub.settings.unsupported == "reject":
         raise openai.unsupported(ignored[0], model)
     return ignored
+
+
+async def _write(
+    hub: Hub, reservation: Reservation, images: list[openai.PlacedImage], body: dict[str, Any]
+) -> tuple[bytes, tokens.Count]:
+    """The body as workers get it, with its images in it, and their tokens.
+
+    Raises InvalidImage, InvalidRequest, RequestTooLarge; such a request has been counted, for what it cost.
+    """
+    most, shown = hub.settings.max_body_bytes, 0
+    try:
+        if images:
+            shown = await pictures.embed(hub.outbound, images, body, most)
+        written = openai.dump(body)
+        if images and len(written) > most:
+            raise RequestTooLarge(f"With its images the request has more than {most} bytes.")
+    except BaseException:
+        hub.gate.settle(reservation, 0, 0)
+        raise
+    return written, tokens.Count(shown)
 
 
 def _bounds(chat: openai.ChatRequest) -> Bounds | None:
