@@ -17,7 +17,7 @@ from dotenv import dotenv_values
 from msgspec import Meta, Struct
 
 MIB = 1024 * 1024
-LISTS = ("origins", "allowed_hosts", "trusted_proxies")
+LISTS = ("origins", "allowed_hosts", "trusted_proxies", "networks")
 """Settings whose variables hold several values, with commas between."""
 
 

@@ -142,9 +142,9 @@ class Dispatch:
         if self._store.workers.first_seen(model, caller.user_id) is None:
             message = f"The model {model[:200]!r} is not known here. GET /v1/models lists those that are live."
             raise ModelNotFound(message, param="model")
-        offering = [w.models[model] for w in self._roster.offering_to(caller, model)]
+        offering = list(self._roster.offering_to(caller, model))
         for need, param in needs.items() if offering else ():
-            offering = [offered for offered in offering if offered.has(need)]
+            offering = [worker for worker in offering if worker.can(model, need)]
             if not offering:
                 raise unsupported(param, model, need)
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from ..errors import HubError
 from ..protocol import Piece
 from ..rules.cutting import Bounds, Cutting, Reason
-from ..rules.openai import NAMES, Answer, characters
+from ..rules.deltas import characters
+from ..rules.openai import NAMES, Answer
 from ..rules.tokens import Count, safe_end
 from ..store.keys import Caller
 from .gate import Reservation

@@ -221,6 +221,11 @@ class Worker:
         until = self.cooling_until if self.state == "cooling" else 0.0
         return max(until, self._cooling.get(model, 0.0))
 
+    def can(self, model: str, need: str) -> bool:
+        """Whether it does what a request needs; tool calls are not believed of a stranger's worker."""
+        believed = need != "tools" or self.token.trusted or not self.token.shared
+        return believed and self.models[model].has(need)
+
     def suits(self, job: Job) -> bool:
         """Whether it could take the job at some time: it offers the model and never had the job."""
         model = self.models.get(job.model)
@@ -230,7 +235,7 @@ class Worker:
             and self.session not in job.tried
             and self.state in ("ready", "cooling")
             and not self.draining
-            and all(map(model.has, job.needs))
+            and all(self.can(job.model, need) for need in job.needs)
         )
 
     def can_take(self, job: Job, now: float) -> bool:
@@ -304,6 +309,8 @@ class Worker:
         if held is None:
             self.dropped += 1
             return
+        if piece.delta and "tools" not in held.job.needs:
+            piece.delta.pop("tool_calls", None)  # nobody asked for any
         attempt = held.attempt
         if not piece.text and not piece.delta:
             attempt.heartbeat(now)

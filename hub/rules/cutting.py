@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Literal, NamedTuple
 
 from ..protocol import Piece
-from .openai import clean_delta
+from .deltas import clean_delta
 from .tokens import INLINE_CHARACTERS, beginning, safe_end
 
 Reason = Literal["stop", "length"]

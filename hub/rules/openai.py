@@ -5,9 +5,8 @@ their meaning is clear.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
-from urllib.parse import quote
 
 import msgspec
 import orjson
@@ -15,13 +14,11 @@ from msgspec import Meta, Struct
 
 from ..errors import HubError, InvalidRequest, UnsupportedParameter
 from ..protocol import Piece, mend
+from .deltas import LONGEST_TEXT, clean_delta, groups, markdown, shown_logprobs, slices, split_delta
+from .tools import Choice, Tool, check_choice
 
 S = TypeVar("S", bound=Struct)
 
-LONGEST_TEXT = 8_000
-"""Characters in one event: even if each is escaped in six bytes, the line stays under 64 KiB."""
-LONGEST_NAME = 1_000
-"""Characters of a tool call's id or name; OpenAI allows 64."""
 LONGEST_USAGE = 4_000
 """Characters of a worker's own figures."""
 DONE = b"data: [DONE]\n\n"
@@ -41,8 +38,6 @@ SAMPLING = (
     "repetition_penalty",
 )
 _SAMPLING = frozenset(SAMPLING)
-_UNSAFE = re.compile(r"[\s()<>\x00-\x1f\x7f]")
-"""What would end an address in Markdown."""
 
 # --- requests ----------------------------------------------------------------------------------------
 
@@ -70,6 +65,7 @@ class Message(Struct):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
     name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
 
     @property
     def text(self) -> str:
@@ -92,8 +88,14 @@ class StreamOptions(Struct):
     include_usage: bool | None = None
 
 
+class JsonSchema(Struct):
+    name: str
+    schema: dict[str, Any] | None = None
+
+
 class ResponseFormat(Struct):
-    type: str
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
 
 
 class PlacedImage(NamedTuple):
@@ -137,7 +139,11 @@ class ChatRequest(Struct):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     logit_bias: dict[str, float] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[Any] | None = None
+    modalities: list[str] | None = None
     response_format: ResponseFormat | None = None
     store: bool | None = None
     metadata: Any = None
@@ -173,10 +179,8 @@ class ChatRequest(Struct):
             needs["image"] = image.param
         if self.tools:
             needs["tools"] = "tools"
-        if self.response_format and self.response_format.type == "json_schema":
+        if self.response_format and self.response_format.type != "text":
             needs["json_schema"] = "response_format"
-        if (self.n or 1) > 1:
-            needs["n"] = "n"
         if self.logprobs:
             needs["logprobs"] = "logprobs"
         return needs
@@ -217,7 +221,31 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
     chat = convert(body, ChatRequest)
     for number, message in enumerate(chat.messages):
         _check_content(message, f"messages[{number}].content")
+    check_choice(chat.tools or [], chat.tool_choice)
+    _check_format(chat)
+    _check_possible(chat)
     return chat
+
+
+def _check_format(chat: ChatRequest) -> None:
+    wanted = chat.response_format
+    if wanted and wanted.type == "json_schema" and wanted.json_schema is None:
+        param = "response_format.json_schema"
+        raise InvalidRequest(f"{param}: this field is required.", param=param)
+    if chat.top_logprobs and not chat.logprobs:
+        problem = "top_logprobs: it needs `logprobs` to be true."
+        raise InvalidRequest(problem, param="top_logprobs")
+
+
+def _check_possible(chat: ChatRequest) -> None:
+    """What no worker can do, whatever it declares. Raises UnsupportedParameter."""
+    if (chat.n or 1) > 1:
+        raise UnsupportedParameter("n: this hub gives one choice. Ask several times.", param="n")
+    if chat.functions:
+        raise UnsupportedParameter("functions: offer them as `tools`.", param="functions")
+    if set(chat.modalities or ()) - {"text", "image"}:
+        problem = "modalities: this hub answers with text and images."
+        raise UnsupportedParameter(problem, param="modalities")
 
 
 def convert(body: dict[str, Any], struct: type[S], *, strict: bool = True) -> S:
@@ -337,70 +365,6 @@ def ignored(body: dict[str, Any], features: Collection[str]) -> list[str]:
 # --- answers -----------------------------------------------------------------------------------------
 
 
-def clean_delta(delta: dict[str, Any]) -> dict[str, Any]:
-    """The members of a worker's delta that clients understand, each of its right type."""
-    clean: dict[str, Any] = {}
-    for name in ("content", "reasoning_content", "refusal"):
-        if isinstance(delta.get(name), str) and delta[name]:
-            clean[name] = delta[name]
-    calls = delta.get("tool_calls")
-    if isinstance(calls, list) and (tool_calls := [*filter(None, map(_clean_call, calls))]):
-        clean["tool_calls"] = tool_calls
-    images = delta.get("images")
-    if isinstance(images, list) and (shown := [*filter(None, map(_clean_image, images))]):
-        clean["images"] = shown
-    return clean
-
-
-def characters(delta: dict[str, Any]) -> int:
-    """How much text a worker's delta has for the caller."""
-    clean = clean_delta(delta)
-    functions = [call["function"] for call in clean.get("tool_calls", ())]
-    texts = (text for part in (clean, *functions) for text in part.values())
-    return sum(len(text) for text in texts if isinstance(text, str))
-
-
-def _clean_image(image: Any) -> dict[str, Any] | None:
-    """An image of an answer with nothing but its address; None if it has none that clients can show."""
-    address = image.get("image_url") if isinstance(image, dict) else None
-    url = address.get("url") if isinstance(address, dict) else None
-    if not isinstance(url, str) or not re.match(r"https?://|data:image/", url, re.IGNORECASE):
-        return None
-    return {"type": "image_url", "image_url": {"url": url}}
-
-
-def markdown(image: dict[str, Any]) -> str:
-    """An image of an answer as text, on a line of its own, for clients that show nothing else."""
-    url = _UNSAFE.sub(lambda found: quote(found[0]), image["image_url"]["url"])
-    return f"\n![image]({url})\n"
-
-
-class _Function(Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolCall(Struct):
-    index: Annotated[int, Meta(ge=0, le=1_000)] = 0
-    id: str | None = None
-    function: _Function = msgspec.field(default_factory=_Function)
-
-
-def _clean_call(call: Any) -> dict[str, Any] | None:
-    """A tool call's delta with members of their right types, or None if it has others."""
-    try:
-        typed = msgspec.convert(call, _ToolCall)
-    except msgspec.ValidationError:
-        return None
-    clean: dict[str, Any] = {"index": typed.index}
-    if typed.id is not None:
-        clean.update(id=typed.id[:LONGEST_NAME], type="function")
-    clean["function"] = {"arguments": typed.function.arguments or ""}
-    if typed.function.name is not None:
-        clean["function"]["name"] = typed.function.name[:LONGEST_NAME]
-    return clean
-
-
 def finish_reason(reason: str, *, truncated: bool = False) -> str:
     """A worker's reason as one that clients know."""
     if truncated:
@@ -429,6 +393,7 @@ class Answer:
         self._billed: list[str] = []
         """The content without its images."""
         self._images: list[dict[str, Any]] = []
+        self._logprobs: list[dict[str, Any]] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._tool_calls: dict[int, dict[str, Any]] = {}
@@ -448,6 +413,7 @@ class Answer:
         for image in delta.get("images", ()):
             self._images.append(image)
             self._content.append(markdown(image))
+        self._logprobs += delta.get("logprobs", ())
 
     def _say(self, text: str) -> None:
         self._content.append(text)
@@ -475,6 +441,10 @@ class Answer:
         }
         return {what: text for what, text in texts.items() if text}
 
+    @property
+    def logprobs(self) -> dict[str, Any] | None:
+        return shown_logprobs(self._logprobs) if self._logprobs else None
+
     def message(self) -> dict[str, Any]:
         content = "".join(self._content)
         message: dict[str, Any] = {
@@ -498,7 +468,7 @@ def completion(
     choice = {
         "index": 0,
         "message": answer.message(),
-        "logprobs": None,
+        "logprobs": answer.logprobs,
         "finish_reason": reason,
     }
     return orjson.dumps(
@@ -553,23 +523,28 @@ class Chunks:
         if piece.delta is None:
             return self.text(piece.text)
         delta = clean_delta(piece.delta)
-        events = b"".join(map(self.delta, _split_delta(delta)))
+        events = b"".join(map(self.delta, split_delta(delta)))
         events += b"".join(map(self._image, delta.get("images", ())))
+        events += b"".join(map(self._probable, groups(delta.get("logprobs", ()))))
         return (self.text(piece.text) if piece.text else b"") + events
 
     def _image(self, image: dict[str, Any]) -> bytes:
         """An image as content and as itself; a long address goes on in the next event, by its index."""
-        index, (first, *rest) = self._images, _slices(image["image_url"]["url"])
+        index, (first, *rest) = self._images, slices(image["image_url"]["url"])
         self._images += 1
         parts = [{"index": index, "type": "image_url", "image_url": {"url": first}}]
         parts += [{"index": index, "image_url": {"url": part}} for part in rest]
         events = b"".join(self.delta({"images": [part]}) for part in parts)
         return self.text(markdown(image)) + events
 
+    def _probable(self, group: list[dict[str, Any]]) -> bytes:
+        shown = orjson.dumps(shown_logprobs(group))
+        return self._open + b'{},"logprobs":%b,"finish_reason":null}]' % shown + self._tail
+
     def text(self, text: str) -> bytes:
         if len(text) <= LONGEST_TEXT:
             return self._text_open + orjson.dumps(text) + self._text_close
-        return b"".join(self.text(part) for part in _slices(text))
+        return b"".join(self.text(part) for part in slices(text))
 
     def delta(self, delta: dict[str, Any]) -> bytes:
         return self._open + orjson.dumps(delta) + self._close
@@ -586,27 +561,6 @@ class Chunks:
 def error_event(error: HubError) -> bytes:
     """An error after the first byte: clients take a stream that merely ends for a complete answer."""
     return b"data: " + orjson.dumps(error.body()) + b"\n\n"
-
-
-def _slices(text: str) -> Iterator[str]:
-    for start in range(0, len(text), LONGEST_TEXT):
-        yield text[start : start + LONGEST_TEXT]
-
-
-def _split_delta(delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The same delta in as many as it takes to keep each event short; nothing for an empty one."""
-    for name in ("reasoning_content", "content", "refusal"):
-        for part in _slices(delta.get(name, "")):
-            yield {name: part}
-    for call in delta.get("tool_calls", ()):
-        yield from _split_call(call)
-
-
-def _split_call(call: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    first, *rest = list(_slices(call["function"]["arguments"])) or [""]
-    yield {"tool_calls": [{**call, "function": {**call["function"], "arguments": first}}]}
-    for part in rest:
-        yield {"tool_calls": [{"index": call["index"], "function": {"arguments": part}}]}
 
 
 def model_object(model_id: str, created: int, owned_by: str) -> dict[str, Any]:

@@ -247,6 +247,7 @@ async def test_a_worker_may_be_any_number_of_times_wrong_and_the_hub_lives(hub):
 async def poisoned(hub: Any, frames: list[str], **members: Any) -> tuple[int, bytes]:
     """What a caller gets from a worker that says these frames about its job, and then ends it."""
     card = {**BAD, "models": [{"id": "bad", "features": ["tools"]}]}
+    card["token"] = await hub.new_worker_token("believed", trusted=True)
     async with undisturbed(hub), socket_worker(hub, **card) as worker:
         asking = asyncio.create_task(ask(hub, model="bad", **members))
         job = await worker.hear(JobFrame)

@@ -517,6 +517,7 @@ async def test_they_are_not_refused_where_others_are(start_hub):
     [
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("response_format", {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}),
+        ("response_format", {"type": "json_object"}),
         ("n", 2),
         ("logprobs", True),
     ],
@@ -529,32 +530,91 @@ async def test_what_no_worker_declares_is_refused(hub, param, value, stream):
     assert reply.error["param"] == param
 
 
-async def test_tools_go_to_a_worker_that_declares_them(hub):
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    able = {"worker": "able", "models": [{"id": "m", "features": ["tools"]}]}
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+CALLS = [
+    {"index": 0, "id": "call_1", "function": {"name": "f", "arguments": '{"a"'}},
+    {"index": 0, "function": {"arguments": ":1}"}},
+]
+
+
+def able(*features: str) -> list[dict[str, Any]]:
+    return [{"id": "m", "features": [*features]}]
+
+
+@pytest.mark.parametrize(
+    ("feature", "members"),
+    [
+        ("tools", {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}),
+        ("json_schema", {"response_format": {"type": "json_object"}}),
+        ("logprobs", {"logprobs": True, "top_logprobs": 2}),
+    ],
+)
+async def test_what_a_worker_declares_goes_to_it_and_no_other(hub, feature, members):
+    card = {"worker": "able", "models": able(feature)}
+    card["token"] = await hub.new_worker_token("believed", trusted=True)
     async with socket_worker(hub, worker="plain") as plain:
-        reply, body = await answered(hub, able, tools=tools)
-        assert (reply.status, body["tools"]) == (200, tools)
+        reply, body = await answered(hub, card, **members)
+        assert reply.status == 200
+        assert body.items() >= members.items()
         assert not plain.unread
 
 
+async def test_what_no_single_worker_can_do_together_is_refused(hub):
+    members = {"logprobs": True, "response_format": {"type": "json_object"}}
+    async with (
+        socket_worker(hub, worker="a", models=able("logprobs")),
+        socket_worker(hub, worker="b", models=able("json_schema")),
+    ):
+        reply = await ask(hub, **members)
+    assert (reply.status, reply.error["param"]) == (400, "logprobs")
+
+
+async def calling(hub: Any, token: str, key: str, **members: Any) -> Any:
+    """The answer of a worker under this token that calls a tool."""
+    async with socket_worker(hub, token=token, models=able("tools")) as worker:
+        asking = asyncio.create_task(ask(hub.calling(key), **members))
+        job = asyncio.create_task(worker.hear(JobFrame))
+        await asyncio.wait([asking, job], return_when=asyncio.FIRST_COMPLETED)
+        if not job.done():
+            job.cancel()
+            return await asking
+        deltas = [{"content": "x", "tool_calls": [CALLS[0]]}, {"tool_calls": [CALLS[1]]}]
+        pieces = [Piece(job.result().job, delta=delta) for delta in deltas]
+        await worker.say(*pieces, End(job.result().job, "tool_calls"))
+        return await asking
+
+
 async def test_tool_calls_are_put_together_in_a_plain_answer(hub):
-    calls = [
-        {"index": 0, "id": "call_1", "function": {"name": "f", "arguments": '{"a"'}},
-        {"index": 0, "function": {"arguments": ":1}"}},
-    ]
-    card = {"models": [{"id": "m", "features": ["tools"]}]}
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    async with socket_worker(hub, **card) as worker:
-        asking = asyncio.create_task(ask(hub, tools=tools))
-        job = await worker.hear(JobFrame)
-        pieces = [Piece(job.job, delta={"tool_calls": [call]}) for call in calls]
-        await worker.say(*pieces, End(job.job, "tool_calls"))
-        (choice,) = (await asking).json["choices"]
+    token = await hub.new_worker_token("believed", trusted=True)
+    reply = await calling(hub, token, hub.key, tools=TOOLS)
+    (choice,) = reply.json["choices"]
     assert choice["finish_reason"] == "tool_calls"
-    assert choice["message"]["content"] is None
     (call,) = choice["message"]["tool_calls"]
     assert (call["id"], call["function"]) == ("call_1", {"name": "f", "arguments": '{"a":1}'})
+
+
+async def test_tools_are_not_offered_to_a_shared_worker_that_is_not_trusted(hub):
+    reply = await calling(hub, hub.worker_token, hub.key, tools=TOOLS)
+    assert (reply.status, reply.error["code"], reply.error["param"]) == (
+        400,
+        "unsupported_parameter",
+        "tools",
+    )
+
+
+async def test_a_users_own_worker_may_call_tools(hub):
+    user = await hub.new_user("a@example.org")
+    token = await hub.new_worker_token("own", user=user.id)
+    key = await hub.new_key(user=user.id)
+    reply = await calling(hub, token, key, tools=TOOLS)
+    assert reply.json["choices"][0]["message"]["tool_calls"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tool_calls_that_nobody_asked_for_are_dropped(hub, stream):
+    reply = await calling(hub, hub.worker_token, hub.key, stream=stream)
+    assert reply.text == "x"
+    assert b'tool_calls":' not in reply.body
 
 
 # --- the line ------------------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ def test_reasoning_passes_stop_sequences_and_does_not_part_them():
 
 def test_reasoning_is_counted_too():
     answer, reason = said([{"reasoning_content": "Let me see."}, {"content": "Hello world"}], (), 5)
-    assert (answer.text, reason) == ("Let me see.Hello", "length")
+    assert ("".join(answer.texts().values()), reason) == ("Let me see.Hello", "length")
 
 
 def test_a_tool_call_is_whole_or_not_there():

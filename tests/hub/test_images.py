@@ -17,8 +17,9 @@ from PIL import Image
 
 from hub.errors import InvalidImage
 from hub.protocol import End, JobFrame, Piece
+from hub.rules.deltas import clean_delta
 from hub.rules.images import LARGEST_BYTES, from_data_url, look_at
-from hub.rules.openai import Answer, Chunks, clean_delta
+from hub.rules.openai import Answer, Chunks
 from hub.rules.tokens import IMAGE_AT_MOST, count_image
 from tests.doors import Reply, ask, socket_worker
 

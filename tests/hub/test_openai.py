@@ -10,11 +10,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from hub.errors import HubError, InvalidRequest, WorkerLost
 from hub.protocol import Piece
+from hub.rules.deltas import LONGEST_TEXT, clean_delta
 from hub.rules.openai import (
-    LONGEST_TEXT,
     Answer,
     Chunks,
-    clean_delta,
     completion,
     error_event,
     finish_reason,
@@ -27,6 +26,8 @@ from hub.rules.openai import (
 
 LINE_LIMIT = 64 * 1024
 USER = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+NAMED = {"type": "function", "function": {"name": "f"}}
 
 
 def body(**more: Any) -> dict[str, Any]:
@@ -107,6 +108,63 @@ def test_a_wrong_body_names_the_parameter(wrong, param):
     assert refused.value.message.startswith(param)
 
 
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"tools": [TOOL], "tool_choice": NAMED, "parallel_tool_calls": False},
+        {"tools": [TOOL], "tool_choice": None},
+        {"tools": [], "tool_choice": "none"},
+        {"tool_choice": "auto"},
+        {"functions": []},
+        {"modalities": ["text"]},
+        {"logprobs": True, "top_logprobs": 3},
+        {"top_logprobs": 0},
+    ],
+)
+def test_what_makes_sense_together_is_taken(right):
+    assert parse_chat(body(**right))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"tools": [{}]}, "tools[0].type"),
+        ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        (
+            {"tools": [TOOL, {"type": "function", "function": {"name": ""}}]},
+            "tools[1].function.name",
+        ),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [], "tool_choice": NAMED}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "perhaps"}, "tool_choice"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "tool_choice",
+        ),
+        ({"tools": [TOOL], "parallel_tool_calls": "yes"}, "parallel_tool_calls"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": 5}]}, "messages[1].tool_calls"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.name",
+        ),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"n": 2}, "n"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+    ],
+)
+def test_what_makes_no_sense_or_cannot_be_names_the_parameter(wrong, param):
+    with pytest.raises(InvalidRequest) as refused:
+        parse_chat(body(**wrong))
+    assert refused.value.param == param
+    assert refused.value.message.startswith(param)
+
+
 def test_a_missing_model_names_it():
     with pytest.raises(InvalidRequest) as refused:
         parse_chat({"messages": [USER]})
@@ -120,13 +178,15 @@ def test_text_parts_are_joined():
 
 
 def test_what_a_request_needs_is_named_with_its_parameter():
-    schema = {"type": "json_schema", "json_schema": {}}
-    chat = parse_chat(body(tools=[{}], response_format=schema, n=2, logprobs=True))
+    schema = {"type": "json_schema", "json_schema": {"name": "s"}}
+    chat = parse_chat(body(tools=[TOOL], response_format=schema, logprobs=True))
     assert chat.needs() == {
         "tools": "tools",
         "json_schema": "response_format",
-        "n": "n",
         "logprobs": "logprobs",
+    }
+    assert parse_chat(body(response_format={"type": "json_object"})).needs() == {
+        "json_schema": "response_format"
     }
     assert parse_chat(body(n=1, tools=[], response_format={"type": "text"})).needs() == {}
 
@@ -256,6 +316,40 @@ def test_a_tool_call_with_a_huge_name_stays_under_64_kib():
     """A worker's delta may be megabytes; a line may not."""
     huge = call(0, id="i" * 100_000, function={"name": "n" * 100_000, "arguments": ""})
     assert events(chunks().piece(huge))
+
+
+def probable(text: str, top: int = 0) -> dict[str, Any]:
+    one = {"token": text, "logprob": -0.5, "bytes": [*text.encode()]}
+    return {**one, "top_logprobs": [one] * top}
+
+
+def test_probabilities_stand_beside_the_content_streamed_or_not():
+    tokens = [probable("he"), probable("llo", 2)]
+    piece = Piece("j", delta={"content": "hello", "logprobs": {"content": tokens}})
+    answer = Answer()
+    answer.add(piece)
+    whole = json.loads(completion("c", 1, "m", answer, "stop", usage(1, 2)))
+    assert whole["choices"][0]["logprobs"] == {"content": tokens, "refusal": None}
+    assert "logprobs" not in whole["choices"][0]["message"]
+    text, probabilities = events(chunks().piece(piece))
+    assert text["choices"][0]["delta"] == {"content": "hello"}
+    assert probabilities["choices"][0]["logprobs"] == {"content": tokens, "refusal": None}
+    for event in (text, probabilities):
+        ChatCompletionChunk.model_validate(event, strict=True)
+
+
+def test_many_probabilities_go_into_short_lines():
+    tokens = [probable("\0" * 100, 20)] * 30
+    piece = Piece("j", delta={"logprobs": {"content": tokens}})
+    told = events(chunks().piece(piece))
+    assert [t for e in told for t in e["choices"][0]["logprobs"]["content"]] == tokens
+
+
+@pytest.mark.parametrize(
+    "logprobs", [1, {"content": 1}, {"content": [{"token": 1}]}, {"content": [probable("x" * 101)]}]
+)
+def test_probabilities_of_wrong_types_are_left_out(logprobs):
+    assert clean_delta({"logprobs": logprobs}) == {}
 
 
 def test_all_chunks_share_their_head_and_only_the_last_finishes():

@@ -1,11 +1,12 @@
 """One settings object, from `hub.toml`, `.env`, `HUB_*` and the command line, in that order."""
 
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hub.settings import Settings, SettingsError, field_paths, load
+from hub.settings import LISTS, Settings, SettingsError, field_paths, load
 
 
 def read(directory: Path, overrides: dict[str, Any] | None = None, **environ: str) -> Settings:
@@ -53,6 +54,15 @@ def test_the_environment_sets_fields_also_in_sections(tmp_path):
 def test_a_list_in_the_environment_is_divided_by_commas(tmp_path):
     settings = read(tmp_path, HUB_WORKERS_ORIGINS="https://a, https://*.b ,")
     assert settings.workers.origins == ["https://a", "https://*.b"]
+
+
+def test_every_list_can_come_from_the_environment():
+    lists = [
+        path
+        for path in field_paths(Settings)
+        if isinstance(reduce(getattr, path, Settings()), list)
+    ]
+    assert {path[-1] for path in lists} == set(LISTS)
 
 
 def test_every_setting_can_come_from_the_environment():
