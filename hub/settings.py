@@ -123,6 +123,23 @@ class Cache(Struct, forbid_unknown_fields=True, frozen=True):
     model_list_ttl: Annotated[float, doc("The lists that GET /v1/models answers.", gt=0)] = 3600
 
 
+FOLDED = """
+{% for message in messages %}
+[{{ message.heading }}]
+{{ message.text }}
+{% if not loop.last %}
+
+{% endif %}
+{% endfor %}
+"""
+
+
+class Folding(Struct, forbid_unknown_fields=True, frozen=True):
+    """How a conversation becomes the one message that a tab can put into its page's composer."""
+
+    template: Annotated[str, doc("A Jinja template; see below.")] = FOLDED.strip()
+
+
 class Outbound(Struct, forbid_unknown_fields=True, frozen=True):
     """What the hub fetches for callers: images that they name by their address."""
 
@@ -195,6 +212,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     retention: Retention = msgspec.field(default_factory=Retention)
     sign_in: SignIn = msgspec.field(default_factory=SignIn)
     cache: Cache = msgspec.field(default_factory=Cache)
+    folding: Folding = msgspec.field(default_factory=Folding)
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     log: Log = msgspec.field(default_factory=Log)
 

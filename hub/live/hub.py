@@ -10,6 +10,7 @@ from cachetools import TTLCache
 
 from ..protocol import Close, Model
 from ..rules import tokens
+from ..rules.folding import check_template
 from ..settings import Settings
 from ..store import Store, open_store
 from ..store.journal import Open
@@ -88,7 +89,9 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """A hub on the database in `data_dir`; what a crash left open there is settled first.
 
     Hold the data directory's lock meanwhile. Leaving the context does not drain; call `drain` before.
+    Raises SettingsError for a template that does not work.
     """
+    check_template(settings.folding.template)
     async with open_store(settings) as store:
         interrupted = await store.journal.interrupt_open(lambda left: _cost(store, left))
         if interrupted:

@@ -268,7 +268,7 @@ class Worker:
     def _body_of(self, job: Job) -> bytes:
         """What the caller asked, for a worker that may have room for one message alone."""
         keeps_history = "history" in self.models[job.model].features
-        return job.body if keeps_history else fold(job.body)
+        return job.body if keeps_history else fold(job.body, self._settings.folding.template)
 
     def release(self, job: Job, cancel: str | None = None) -> None:
         """Take a job out of its hands, telling it so if there is a reason to `cancel`."""
