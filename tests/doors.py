@@ -29,6 +29,7 @@ from hub.protocol import (
     decode_welcome,
     encode,
 )
+from tests.schemas import check_answer, check_event
 
 PATIENCE_S = 15.0
 SITE = "https://arena.ai"
@@ -103,7 +104,19 @@ async def send(
         aiohttp.ClientSession() as session,
         session.request(method, hub.url + path, data=body, headers=headers, ssl=verify) as response,
     ):
-        return Reply(response.status, response.headers, await response.read())
+        reply = Reply(response.status, response.headers, await response.read())
+    if path.startswith("/v1/"):
+        _check(path, reply)
+    return reply
+
+
+def _check(path: str, reply: Reply) -> None:
+    """Whatever is asked for, the answer must be one that OpenAI's description knows."""
+    if reply.headers["Content-Type"] == "application/json":
+        check_answer(path, reply.status, reply.body)
+    elif reply.headers["Content-Type"].startswith("text/event-stream"):
+        for event in reply.events:
+            check_event(event)
 
 
 async def ask(hub: Any, **members: Any) -> Reply:

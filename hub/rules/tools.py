@@ -1,6 +1,6 @@
 """The tools that a caller offers, and which of them the model must or may call."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -21,12 +21,22 @@ class Tool(Struct):
     function: Function
 
 
-class NamedChoice(Struct):
-    type: Literal["function"]
+class NamedChoice(Struct, tag_field="type", tag="function"):
     function: Function
 
 
-Choice = Literal["none", "auto", "required"] | NamedChoice
+class Allowed(Struct):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+
+
+class AllowedChoice(Struct, tag_field="type", tag="allowed_tools"):
+    """Some of the tools, and whether one of them must be called."""
+
+    allowed_tools: Allowed
+
+
+Choice = Literal["none", "auto", "required"] | NamedChoice | AllowedChoice
 
 
 def check_choice(tools: list[Tool], choice: Choice | None) -> None:

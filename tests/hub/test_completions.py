@@ -22,6 +22,7 @@ from tests.doors import (
     socket_worker,
     undisturbed,
 )
+from tests.schemas import check_event
 
 DONE = b"data: [DONE]\n\n"
 
@@ -92,7 +93,10 @@ def events(body: bytes) -> list[Any]:
     blocks = body.removesuffix(DONE).split(b"\n\n")
     assert blocks.pop() == b""
     assert all(block.startswith(b"data: {") and b"\n" not in block for block in blocks)
-    return [json.loads(block[6:]) for block in blocks]
+    found = [json.loads(block[6:]) for block in blocks]
+    for event in found:
+        check_event(event)
+    return found
 
 
 def text_of(chunks: list[Any]) -> str:

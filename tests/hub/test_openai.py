@@ -27,6 +27,7 @@ from hub.rules.openai import (
 LINE_LIMIT = 64 * 1024
 USER = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+SOME = {"mode": "required", "tools": [{"type": "function", "function": {"name": "f"}}]}
 NAMED = {"type": "function", "function": {"name": "f"}}
 
 
@@ -114,6 +115,7 @@ def test_a_wrong_body_names_the_parameter(wrong, param):
         {"tools": [TOOL], "tool_choice": "required"},
         {"tools": [TOOL], "tool_choice": NAMED, "parallel_tool_calls": False},
         {"tools": [TOOL], "tool_choice": None},
+        {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": SOME}},
         {"tools": [], "tool_choice": "none"},
         {"tool_choice": "auto"},
         {"functions": []},
@@ -139,6 +141,8 @@ def test_what_makes_sense_together_is_taken(right):
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [], "tool_choice": NAMED}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": "perhaps"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "custom"}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": SOME}}, "tool_choice"),
         (
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
             "tool_choice",
