@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from .live.hub import Hub, open_hub
 from .settings import Settings, SettingsError
-from .web import addresses, pages
+from .web import addresses, cors, pages
 from .web.addresses import known_hosts
 from .web.middleware import add_headers, errors_in_one_shape
 from .web.routes import control_routes, public_routes
@@ -52,6 +52,7 @@ def make_public_app(hub: Hub) -> web.Application:
     """What the world reaches."""
     app = make_app(hub, public_routes())
     app.middlewares.append(known_hosts)
+    cors.set_up(app, hub.settings)
     return app
 
 

@@ -140,6 +140,17 @@ class Folding(Struct, forbid_unknown_fields=True, frozen=True):
     template: Annotated[str, doc("A Jinja template; see below.")] = FOLDED.strip()
 
 
+class Cors(Struct, forbid_unknown_fields=True, frozen=True):
+    """Web pages that may call the API from a browser."""
+
+    origins: Annotated[
+        list[str],
+        doc(
+            "Their origins, as `https://chat.example.org`; `https://*.` matches subdomains, `*` all. None: no page may."
+        ),
+    ] = []
+
+
 class Outbound(Struct, forbid_unknown_fields=True, frozen=True):
     """What the hub fetches for callers: images that they name by their address."""
 
@@ -212,6 +223,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     retention: Retention = msgspec.field(default_factory=Retention)
     sign_in: SignIn = msgspec.field(default_factory=SignIn)
     cache: Cache = msgspec.field(default_factory=Cache)
+    cors: Cors = msgspec.field(default_factory=Cors)
     folding: Folding = msgspec.field(default_factory=Folding)
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     log: Log = msgspec.field(default_factory=Log)
@@ -323,6 +335,9 @@ def _check(settings: Settings) -> None:
     for name in settings.allowed_hosts:
         if not re.fullmatch(r"\*|(\*\.)?[^*/\s]+", name):
             raise SettingsError(f"allowed_hosts: {name!r} is no host name, *.domain or *")
+    for origin in settings.cors.origins:
+        if not re.fullmatch(r"\*|null|[a-z][a-z\d+.-]*://(\*\.)?[^*/\s]+", origin):
+            raise SettingsError(f"cors.origins: {origin!r} is no origin, https://*.domain or *")
     for name in settings.trusted_proxies:
         if name != "unix":
             _check_network("trusted_proxies", name)

@@ -112,9 +112,10 @@ async def send(
 
 def _check(path: str, reply: Reply) -> None:
     """Whatever is asked for, the answer must be one that OpenAI's description knows."""
-    if reply.headers["Content-Type"] == "application/json":
+    kind = reply.headers.get("Content-Type", "")
+    if kind == "application/json":
         check_answer(path, reply.status, reply.body)
-    elif reply.headers["Content-Type"].startswith("text/event-stream"):
+    elif kind.startswith("text/event-stream"):
         for event in reply.events:
             check_event(event)
 

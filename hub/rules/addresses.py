@@ -127,6 +127,23 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback if address else name == "localhost" or name.endswith(".localhost")
 
 
+class Origins:
+    """Web origins: whole ones as `https://a.example`, `https://*.example` for its subdomains, `*` for all."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = frozenset(allowed)
+        self._patterns = [name.split("*", 1) for name in self._allowed if "*" in name]
+
+    def __contains__(self, origin: str) -> bool:
+        if origin in self._allowed:
+            return True
+        if not 0 < len(origin) <= LONGEST_HOST:
+            return False
+        return any(
+            origin.startswith(head) and origin.endswith(tail) for head, tail in self._patterns
+        )
+
+
 def _name(host: str) -> str:
     """The name alone, in lower case, without a port or a full name's last dot; "" if it cannot be read."""
     found = HOST.fullmatch(host)

@@ -20,7 +20,7 @@ ORDER = """
     live.feed live.log live.alarms live.timer live.throttle live.sign_in
     live.gate live.jobs live.line live.workers live.dispatch live.outbound
     live.upkeep live.hub
-    web.state web.addresses web.session web.middleware web.pictures web.completions web.stored web.models web.usage web.organization
+    web.state web.addresses web.cors web.session web.middleware web.pictures web.completions web.stored web.models web.usage web.organization
     web.worker_socket web.worker_poll
     web.operations.operation web.operations.users web.operations.invitations web.operations.keys web.operations.worker_tokens
     web.operations.tiers web.operations.site_profile web.operations.keeping web.operations.logs web.operations.__init__

@@ -61,7 +61,9 @@ async def test_a_streamed_one_is_rebuilt_from_its_pieces(hub, worker):
 
 
 async def test_reasoning_and_tool_calls_are_kept_too(hub):
-    async with socket_worker(hub, models=[{"id": "m", "features": ["tools"]}]) as worker:
+    token = await hub.new_worker_token("believed", trusted=True)
+    models = [{"id": "m", "features": ["tools"]}]
+    async with socket_worker(hub, token=token, models=models) as worker:
         tools = [{"type": "function", "function": {"name": "f"}}]
         asking = asyncio.create_task(ask(hub, store=True, tools=tools))
         job = await worker.hear(JobFrame)
