@@ -235,7 +235,7 @@ class Worker:
             and self.session not in job.tried
             and self.state in ("ready", "cooling")
             and not self.draining
-            and all(self.can(job.model, need) for need in job.needs)
+            and (not job.needs or all(self.can(job.model, need) for need in job.needs))
         )
 
     def can_take(self, job: Job, now: float) -> bool:
@@ -320,8 +320,9 @@ class Worker:
         attempt.piece(now)
         if first:
             self._desk.answering(held, now)
-        keeps_up = held.job.put(piece)
-        if held.job.cut is not None:
+        job = held.job
+        keeps_up = job.put(piece)
+        if job.cutting is not None and job.cut:
             self._desk.enough(held)
         elif not keeps_up:
             self._desk.overflowed(self, held)

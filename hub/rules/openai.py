@@ -6,6 +6,7 @@ their meaning is clear.
 
 import re
 from collections.abc import Collection
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -120,7 +121,7 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Stop = Annotated[str, Meta(max_length=256)]
 
 
-class ChatRequest(Struct):
+class ChatRequest(Struct, dict=True):
     """The parts of a chat completion's body that the hub reads; workers get the whole body."""
 
     model: Annotated[str, Meta(min_length=1, max_length=300)]
@@ -163,20 +164,21 @@ class ChatRequest(Struct):
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or ()
         return tuple(filter(None, stops))
 
-    @property
-    def images(self) -> "list[PlacedImage]":
+    @cached_property
+    def images(self) -> list[PlacedImage]:
         """All images, in their order."""
         return [
             PlacedImage(place, number, image)
             for place, message in enumerate(self.messages)
+            if isinstance(message.content, list)
             for number, image in message.images
         ]
 
     def needs(self) -> dict[str, str]:
         """Features that a worker must declare, each with the parameter that asks for it."""
         needs = {}
-        for image in self.images[:1]:
-            needs["image"] = image.param
+        if self.images:
+            needs["image"] = self.images[0].param
         if self.tools:
             needs["tools"] = "tools"
         if self.response_format and self.response_format.type != "text":

@@ -11,7 +11,8 @@ AGENT = HUB.parent / "agent"
 ORDER = """
     __init__
     errors protocol settings
-    rules.tools rules.deltas rules.openai rules.tokens rules.images rules.cutting rules.rotation rules.attempt rules.folding rules.profile
+    rules.tools rules.deltas rules.openai rules.tokens rules.images rules.cutting
+    rules.rotation rules.attempt rules.folding rules.profile
     rules.money rules.durations rules.turns rules.window rules.budget rules.tiers rules.passwords
     rules.price_list rules.addresses rules.spreadsheet
     store.database store.audit store.credentials store.users store.sessions
