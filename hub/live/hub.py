@@ -20,8 +20,8 @@ from .alarms import Alarms
 from .dispatch import Dispatch
 from .feed import Feed
 from .gate import Gate
-from .sign_in import SignIn
 from .outbound import Outbound
+from .sign_in import SignIn
 from .upkeep import keep_up
 from .workers import Roster
 

@@ -362,7 +362,6 @@ async def test_a_missing_v1_is_explained(hub, path):
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", COMPLETIONS, "POST"),
         ("PUT", COMPLETIONS, "POST"),
         ("DELETE", "/v1/models", "GET"),
         ("POST", "/v1/models", "GET"),
