@@ -105,7 +105,7 @@ async def test_the_front_page_never_repeats_the_host_header(tmp_path):
 async def test_the_style_sheet_of_the_front_page_is_served(tmp_path):
     async with serving(tmp_path) as hub, aiohttp.ClientSession() as http:
         async with http.get(hub.url) as answer:
-            assert '"/static/hub.css"' in await answer.text()
+            assert '"./static/hub.css"' in await answer.text()
         async with http.get(f"{hub.url}/static/hub.css") as answer:
             assert answer.status == 200
             assert answer.content_type == "text/css"
