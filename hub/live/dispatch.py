@@ -53,7 +53,7 @@ from ..store.worker_tokens import WorkerToken
 from ..store.workers import Seen
 from .feed import Feed, RequestSettled, SiteChanged, StorageTrouble, WorkerFailed
 from .gate import Gate
-from .jobs import NOTHING_DUE, Bill, Job, Outcome
+from .jobs import NOTHING, NOTHING_DUE, Bill, Billed, Job, Outcome
 from .line import Line
 from .timer import Timer
 from .workers import Held, Link, Roster, Worker
@@ -212,7 +212,7 @@ class Dispatch:
         """
         if job.id not in self._jobs or job.settling:
             return
-        answer = job.texts(delivered_only=True) if delivered else []
+        answer = job.billed(delivered_only=True) if delivered else NOTHING
         self._settle(job, "cancelled", Outcome(error=None), answer, cancel="caller_left")
 
     def outlook(self, job: Job) -> tuple[int, int | None] | None:
@@ -403,7 +403,7 @@ class Dispatch:
         """Stop a job whose caller reads too slowly."""
         job = held.job
         error = Outcome(error=SlowCaller())
-        answer = job.texts(delivered_only=True)
+        answer = job.billed(delivered_only=True)
         self._settle(job, "failed", error, answer, cancel="slow_caller")
         if job.on_overflow is not None:
             job.on_overflow()
@@ -412,7 +412,7 @@ class Dispatch:
         """Stop a job whose answer has reached a stop sequence or its last token."""
         job = held.job
         outcome = Outcome(finish_reason=job.cut)
-        self._settle(job, "completed", outcome, job.texts(), cancel=job.cut)
+        self._settle(job, "completed", outcome, job.billed(), cancel=job.cut)
 
     def cut(self, worker: Worker) -> None:
         """Without a link, what is not known to have started leaves soon."""
@@ -494,7 +494,7 @@ class Dispatch:
                 job.close()
                 reason = finish_reason(frame.finish_reason, truncated=frame.truncated)
                 outcome = Outcome(finish_reason=job.cut or reason, worker_usage=frame.usage)
-                self._settle(job, "completed", outcome, job.texts())
+                self._settle(job, "completed", outcome, job.billed())
             case Fail():
                 self._failed(worker, held, frame)
 
@@ -543,7 +543,7 @@ class Dispatch:
         # A stream still gets what came before the error; any other answer is nothing but the error.
         if not job.settling:
             job.close()
-        answer = job.texts() if job.stream else []
+        answer = job.billed() if job.stream else NOTHING
         self._settle(job, state, Outcome(error=error), answer, cancel=cancel)
 
     def _settle(
@@ -551,7 +551,7 @@ class Dispatch:
         job: Job,
         state: State,
         outcome: Outcome,
-        texts: list[str],
+        answer: Billed,
         *,
         cancel: str | None = None,
     ) -> None:
@@ -561,21 +561,23 @@ class Dispatch:
         job.settling = True
         self._unwait(job)
         self._take_back(job, cancel)
-        if sum(map(len, texts)) <= tokens.INLINE_CHARACTERS:
-            self._conclude(job, state, outcome, tokens.count_texts(texts))
+        if sum(map(len, answer.texts)) <= tokens.INLINE_CHARACTERS:
+            self._conclude(job, state, outcome, tokens.count_texts(answer.texts), answer.images)
             return
-        task = asyncio.create_task(self._count_and_conclude(job, state, outcome, texts))
+        task = asyncio.create_task(self._count_and_conclude(job, state, outcome, answer))
         self._counting.add(task)
         task.add_done_callback(self._counting.discard)
 
     async def _count_and_conclude(
-        self, job: Job, state: State, outcome: Outcome, texts: list[str]
+        self, job: Job, state: State, outcome: Outcome, answer: Billed
     ) -> None:
-        count = await asyncio.to_thread(tokens.count_texts, texts)
-        self._conclude(job, state, outcome, count)
+        count = await asyncio.to_thread(tokens.count_texts, answer.texts)
+        self._conclude(job, state, outcome, count, answer.images)
 
-    def _conclude(self, job: Job, state: State, outcome: Outcome, count: tokens.Count) -> None:
-        bill = self._bill(job, state, outcome, count)
+    def _conclude(
+        self, job: Job, state: State, outcome: Outcome, count: tokens.Count, images: int
+    ) -> None:
+        bill = self._bill(job, state, outcome, count, images)
         outcome = Outcome(outcome.finish_reason, outcome.error, bill, outcome.worker_usage)
         job.finish(outcome)
         self._gate.settle(job.reservation, bill.prompt + bill.completion, bill.cost)
@@ -589,9 +591,11 @@ class Dispatch:
         self._feed.announce(_announcement(job, state, outcome))
         self._forget(job)
 
-    def _bill(self, job: Job, state: State, outcome: Outcome, count: tokens.Count) -> Bill:
+    def _bill(
+        self, job: Job, state: State, outcome: Outcome, count: tokens.Count, images: int
+    ) -> Bill:
         """What was delivered, by the hub's own count or by that of a worker that is trusted."""
-        if state != "completed" and not count.tokens:
+        if state != "completed" and not count.tokens and not images:
             return NOTHING_DUE
         prompt, cached, completion = job.prompt.tokens, 0, count.tokens
         estimated = job.prompt.estimated or count.estimated
@@ -600,8 +604,8 @@ class Dispatch:
             prompt, cached, completion = figures
             estimated = False
         price = self._store.prices.of(job.model, job.accepted_at / 1e6, own_worker=job.own_worker)
-        cost = price.cost(prompt, completion, cached=cached)
-        return Bill(prompt, cached, completion, 0, cost, estimated, job.own_worker)
+        cost = price.cost(prompt, completion, cached=cached, images=images)
+        return Bill(prompt, cached, completion, images, cost, estimated, job.own_worker)
 
     def _await_write(self, write: "asyncio.Future[Any]") -> None:
         """Nobody waits for this write, but it must not fail unseen, nor be cut off by a shutdown."""

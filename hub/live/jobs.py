@@ -18,6 +18,16 @@ from ..store.keys import Caller
 from .gate import Reservation
 
 
+class Billed(NamedTuple):
+    """What there is to bill: texts, each counted by itself, and a number of images."""
+
+    texts: list[str]
+    images: int = 0
+
+
+NOTHING = Billed([])
+
+
 class Bill(NamedTuple):
     """What a request comes to: the tokens of what was delivered with those of its prompt, and micro-dollars.
 
@@ -204,9 +214,10 @@ class Job:
         self._batches += 1
         return [(self.id, self._batches - 1, [plain(piece) for piece in fresh])]
 
-    def texts(self, *, delivered_only: bool = False) -> list[str]:
-        """What is billed of the answer; each text is counted by itself."""
-        return [*self.answer(delivered_only=delivered_only).texts().values()]
+    def billed(self, *, delivered_only: bool = False) -> Billed:
+        """What is billed of the answer, or of what has left of it for the caller."""
+        answer = self.answer(delivered_only=delivered_only)
+        return Billed([*answer.texts().values()], answer.image_count)
 
     def uncounted(self) -> list[str]:
         """The delivered texts that were not counted yet, each up to where a token surely ends."""

@@ -444,6 +444,11 @@ class Answer:
         return {what: text for what, text in texts.items() if text}
 
     @property
+    def image_count(self) -> int:
+        """How many images there are, each at its price."""
+        return len(self._images)
+
+    @property
     def logprobs(self) -> dict[str, Any] | None:
         return shown_logprobs(self._logprobs) if self._logprobs else None
 

@@ -147,7 +147,7 @@ def test_a_checkpoint_never_exceeds_what_left_for_the_caller(loop, happenings):
                 running.delivered()
             case "counted":
                 counted += count_texts(running.uncounted()).tokens
-                assert counted <= count_texts(running.texts(delivered_only=True)).tokens
+                assert counted <= count_texts(running.billed(delivered_only=True).texts).tokens
             case piece:
                 running.put(piece)
     counted += count_texts(running.uncounted()).tokens
@@ -179,7 +179,7 @@ def test_functions_named_again_with_every_piece_are_counted_once_at_the_end(loop
         loop.run_until_complete(running.take())
         running.delivered()
         assert running.uncounted() == []
-    assert running.texts() == ["get the weather of a place"]
+    assert running.billed().texts == ["get the weather of a place"]
 
 
 def test_what_carries_no_text_delivers_no_characters(loop):

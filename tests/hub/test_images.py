@@ -20,7 +20,9 @@ from hub.protocol import End, JobFrame, Piece
 from hub.rules.deltas import clean_delta
 from hub.rules.images import LARGEST_BYTES, from_data_url, look_at
 from hub.rules.openai import Answer, Chunks
+from hub.rules.tiers import Price
 from hub.rules.tokens import IMAGE_AT_MOST, count_image
+from tests.conftest import TEST
 from tests.doors import Reply, ask, socket_worker
 
 SEES = [{"id": "m", "modalities": {"in": ["text", "image"], "out": ["text"]}}]
@@ -357,6 +359,17 @@ async def test_an_image_in_an_answer_is_markdown_and_a_field_streamed_or_not(hub
     assert streamed.text == message["content"]
     assert [*put_together(streamed).values()] == message["images"]
     assert max(map(len, streamed.body.split(b"\n"))) < 64 * 1024
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_each_image_of_an_answer_has_its_price(hub, stream):
+    await hub.hub.store.prices.add([Price("*", output=1_000_000, image=40)], TEST)
+    deltas = [{"content": "Here:"}, {"images": [shown("https://site.example/a.png")] * 3}]
+    await answered(hub, *deltas, stream=stream)
+    [row] = await hub.rows()
+    assert (row["images"], row["completion_tokens"], row["cost"]) == (3, 2, 2 + 3 * 40)
+    [sums] = await hub.rows("SELECT * FROM usage_daily")
+    assert (sums["images"], sums["cost"]) == (3, 122)
 
 
 @pytest.mark.parametrize(
