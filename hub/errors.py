@@ -60,6 +60,9 @@ class HubError(Exception):
     permanent: ClassVar[bool] = False
     """Trying again cannot help, although SDKs retry this status."""
 
+    settled = False
+    """It ended a request that had been accepted."""
+
     def __init__(
         self, message: str = "", *, param: str | None = None, retry_after: float | None = None
     ) -> None:

@@ -97,7 +97,8 @@ FailureCode = Literal[
     "cancelled",
 ]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
-Slots = Annotated[int, Meta(ge=0, le=10_000)]
+MAX_SLOTS = 10_000
+Slots = Annotated[int, Meta(ge=0, le=MAX_SLOTS)]
 Seconds = Annotated[float, Meta(ge=0, le=10 * 86_400)]
 Label = Annotated[str, Meta(max_length=200)]
 Identifier = Annotated[str, Meta(min_length=1, max_length=128)]

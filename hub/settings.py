@@ -78,6 +78,26 @@ class Workers(Struct, forbid_unknown_fields=True, frozen=True):
     ] = []
 
 
+class Breakers(Struct, forbid_unknown_fields=True, frozen=True):
+    """When workers that keep failing get no jobs for a while; one breaker a worker, one a worker and model."""
+
+    failure_threshold: Annotated[int, doc("Failures in a row that open a breaker.", ge=1)] = 3
+    recovery_time_s: Annotated[
+        Seconds, doc("Seconds until an open breaker lets one request through, the probe.")
+    ] = 300
+    health_check_interval_s: Annotated[
+        Seconds,
+        doc("Seconds until the next probe, if one ended without showing whether the worker works."),
+    ] = 60
+
+
+class Scaling(Struct, forbid_unknown_fields=True, frozen=True):
+    """When agents that were started with a range of slots are told to have more or fewer."""
+
+    grow_after_s: Annotated[Seconds, doc("Wait for a worker that calls for more slots.")] = 5
+    shrink_after_s: Annotated[float, doc("So long unused, slots are given up.", gt=0)] = 120
+
+
 class Line(Struct, forbid_unknown_fields=True, frozen=True):
     """The line that requests wait in."""
 
@@ -160,6 +180,31 @@ class Outbound(Struct, forbid_unknown_fields=True, frozen=True):
     ] = []
 
 
+class Alarms(Struct, forbid_unknown_fields=True, frozen=True):
+    """From where on the operator is told, in the system log and the metrics."""
+
+    error_rate: Annotated[
+        float,
+        doc("Share of the requests of five minutes that the hub or a worker failed.", ge=0, le=1),
+    ] = 0.2
+    queue_wait_s: Annotated[
+        Seconds, doc("Wait for a worker that one request in ten of five minutes exceeds.")
+    ] = 20
+    disk_free_mib: Annotated[int, doc("MiB free where the database lies.", ge=0)] = 500
+
+
+class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
+    """Figures for Prometheus at /metrics."""
+
+    public: Annotated[
+        bool,
+        doc("Anybody may read them; otherwise this machine, and keys with the admin scope."),
+    ] = False
+    models: Annotated[
+        int, doc("Models that have figures of their own; the rest are `other`.", ge=0)
+    ] = 100
+
+
 class Log(Struct, forbid_unknown_fields=True, frozen=True):
     """What is written to standard error."""
 
@@ -218,6 +263,8 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     ] = "ignore"
     deadlines: Deadlines = msgspec.field(default_factory=Deadlines)
     workers: Workers = msgspec.field(default_factory=Workers)
+    breaker: Breakers = msgspec.field(default_factory=Breakers)
+    scaling: Scaling = msgspec.field(default_factory=Scaling)
     line: Line = msgspec.field(default_factory=Line)
     limits: Admission = msgspec.field(default_factory=Admission)
     retention: Retention = msgspec.field(default_factory=Retention)
@@ -226,6 +273,8 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     cors: Cors = msgspec.field(default_factory=Cors)
     folding: Folding = msgspec.field(default_factory=Folding)
     outbound: Outbound = msgspec.field(default_factory=Outbound)
+    alarms: Alarms = msgspec.field(default_factory=Alarms)
+    metrics: Metrics = msgspec.field(default_factory=Metrics)
     log: Log = msgspec.field(default_factory=Log)
 
     @property

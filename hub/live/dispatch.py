@@ -8,7 +8,7 @@ import asyncio
 import math
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ from ..protocol import (
     WorkerFrame,
 )
 from ..rules import tokens
+from ..rules.attempt import Phase
 from ..rules.openai import dump_usage, finish_reason, trusted_figures, unsupported
 from ..settings import Settings
 from ..store import Store
@@ -64,6 +65,10 @@ ERRORS: dict[str, type[HubError]] = {
     if isinstance(kind, type) and issubclass(kind, HubError) and kind.code
 }
 
+OUR_DOING = (Close.RESTART, Close.UNAUTHORIZED, Close.REMOVED)
+"""Endings of a session that are not the worker's fault."""
+WORKERS_OWN = ("site_changed", "internal")
+"""Failures that count against the whole worker's breaker, whatever the model."""
 RECENT = 0.1
 """How much the latest answer weighs in the usual time of one."""
 FULL_RETRY_S = 5.0
@@ -130,6 +135,10 @@ class Dispatch:
         """Jobs in line."""
         return len(self._line)
 
+    def in_line(self) -> Iterator[Job]:
+        """The jobs in line."""
+        return iter(self._line)
+
     def check(self, caller: Caller, model: str, needs: dict[str, str]) -> None:
         """Refuse what can be refused before it is written down.
 
@@ -142,7 +151,7 @@ class Dispatch:
         if self._store.workers.first_seen(model, caller.user_id) is None:
             message = f"The model {model[:200]!r} is not known here. GET /v1/models lists those that are live."
             raise ModelNotFound(message, param="model")
-        offering = list(self._roster.offering_to(caller, model))
+        offering = list(self._roster.offering_to(caller, model)) if needs else []
         for need, param in needs.items() if offering else ():
             offering = [worker for worker in offering if worker.can(model, need)]
             if not offering:
@@ -328,11 +337,18 @@ class Dispatch:
 
     def _overdue(self, worker: Worker, held: Held, out_of_time: bool) -> None:
         job = held.job
+        if not out_of_time:
+            self._blame_silence(worker, held)
         if out_of_time or held.attempt.has_started:
             self._fail(job, UpstreamTimeout(), state="expired", cancel="timeout")
             return
         self._take_back(job, cancel="not started in time")
         self._redeliver(job, lambda: self._nobody(job))
+
+    def _blame_silence(self, worker: Worker, held: Held) -> None:
+        """A worker that said nothing at all failed itself; one that waits for its human did not."""
+        if held.attempt.phase is not Phase.WAITING:
+            worker.failed(held.job.model, whole=not held.attempt.has_started)
 
     # --- the desk: what workers do
 
@@ -347,6 +363,7 @@ class Dispatch:
 
     def freed(self, worker: Worker) -> None:
         """Give the jobs whose turn it is, and that it can take, to a worker with free slots."""
+        self._roster.rota.back(worker)
         now = monotonic()
         while len(worker.jobs) < worker.slots:
             able = [job for job in self._next_for(worker) if worker.can_take(job, now)]
@@ -429,6 +446,10 @@ class Dispatch:
     def left(self, worker: Worker) -> None:
         """A session is over: what had not started goes elsewhere, the rest is lost."""
         self._roster.forget(worker)
+        if worker.ended_by not in OUR_DOING and any(
+            held.attempt.has_started for held in worker.jobs.values()
+        ):
+            worker.lost()
         for held in list(worker.jobs.values()):
             job = held.job
             if held.attempt.has_started:
@@ -486,6 +507,7 @@ class Dispatch:
                 self._deadline_moved(held)
             case Refuse():
                 if held.attempt.has_started:
+                    worker.failed(job.model)
                     self._fail(job, ERRORS["upstream_error"]())
                     return
                 self._take_back(job, cancel=None)
@@ -494,6 +516,7 @@ class Dispatch:
                 job.close()
                 reason = finish_reason(frame.finish_reason, truncated=frame.truncated)
                 outcome = Outcome(finish_reason=job.cut or reason, worker_usage=frame.usage)
+                worker.succeeded(held)
                 self._settle(job, "completed", outcome, job.billed())
             case Fail():
                 self._failed(worker, held, frame)
@@ -520,6 +543,8 @@ class Dispatch:
                 worker.change("attention", fail.code)
             case "cooling":
                 worker.cool_model(model, _pause(fail))
+            case "breaker":
+                worker.failed(model, whole=fail.code in WORKERS_OWN)
             case "drop_model":
                 kept = [known for known in worker.models.values() if known.id != model]
                 self._roster.set_models(worker, kept)
@@ -540,6 +565,7 @@ class Dispatch:
     def _fail(
         self, job: Job, error: HubError, *, state: State = "failed", cancel: str | None = None
     ) -> None:
+        error.settled = True
         # A stream still gets what came before the error; any other answer is nothing but the error.
         if not job.settling:
             job.close()
@@ -588,6 +614,7 @@ class Dispatch:
         if job.metadata is not None and (batches := job.unstored()):
             self._await_write(self._store.content.append(batches))
         self._await_write(self._store.journal.settle(_settlement(job, state, outcome)))
+        self._roster.rota.fared(job.model)
         self._feed.announce(_announcement(job, state, outcome))
         self._forget(job)
 
@@ -741,6 +768,9 @@ def _announcement(job: Job, state: State, outcome: Outcome) -> RequestSettled:
         first_piece_s=None if job.first_piece is None else job.first_piece - job.accepted,
         prompt_tokens=outcome.bill.prompt,
         completion_tokens=outcome.bill.completion,
+        waited_s=(job.offered or now) - job.accepted,
+        is_fault=outcome.error is not None and outcome.error.status >= 500,
+        pieces=job.pieces,
     )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..rules.breaker import BreakerState
+
 
 @dataclass(frozen=True)
 class RequestSettled:
@@ -19,6 +21,18 @@ class RequestSettled:
     first_piece_s: float | None
     prompt_tokens: int
     completion_tokens: int
+    waited_s: float
+    """In line, before a worker was first offered it."""
+    is_fault: bool
+    """It failed through no fault of its caller's."""
+    pieces: int
+
+
+@dataclass(frozen=True)
+class RequestRefused:
+    """A caller got an error instead of being let in."""
+
+    code: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,19 @@ class WorkerChanged:
 
 
 @dataclass(frozen=True)
+class BreakerChanged:
+    """A worker gets no jobs for a while (`open`), one to see (`half_open`), or all again (`closed`).
+
+    `model` is None when it is about the whole worker; `failures` are those in a row.
+    """
+
+    worker: str
+    model: str | None
+    state: BreakerState
+    failures: int
+
+
+@dataclass(frozen=True)
 class WorkerFailed:
     """A worker said that a job failed; `message` is its own, for the operator alone."""
 
@@ -81,16 +108,29 @@ class StorageTrouble:
     problem: str
 
 
+@dataclass(frozen=True)
+class AlarmChanged:
+    """An alarm was raised, or is over; `subject` is the worker or model it is about, "" for the hub."""
+
+    kind: str
+    subject: str
+    is_raised: bool
+    message: str
+
+
 Event = (
     RequestSettled
+    | RequestRefused
     | WorkerJoined
     | WorkerCut
     | WorkerLeft
     | WorkerChanged
+    | BreakerChanged
     | WorkerFailed
     | SiteChanged
     | WorkerMisbehaved
     | StorageTrouble
+    | AlarmChanged
 )
 Listener = Callable[[Event], None]
 

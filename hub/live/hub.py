@@ -1,8 +1,10 @@
 """The running hub, without HTTP: `async with open_hub(settings) as hub`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 
 import msgspec
 import structlog
@@ -20,13 +22,17 @@ from .alarms import Alarms
 from .dispatch import Dispatch
 from .feed import Feed
 from .gate import Gate
+from .metrics import Metrics
 from .outbound import Outbound
+from .scaling import Scaling
 from .sign_in import SignIn
 from .upkeep import keep_up
 from .workers import Roster
 
 MODEL_LISTS = 100
 """Lists of models held in memory, one a user: a list may have thousands of entries."""
+WEIGH_S = 5.0
+"""How often the weights of workers are worked out, and the slots of agents."""
 CHECKPOINT_S = 1.0
 """How much of a running answer a crash may forget, in seconds."""
 
@@ -39,7 +45,8 @@ class Hub:
         self.store = store
         self.feed = Feed()
         self.feed.listen(log.write_lines)
-        self.feed.listen(Alarms(store.system_log, self.feed).hear)
+        self.alarms = Alarms(settings.alarms, settings.data, store.system_log, self.feed)
+        self.feed.listen(self.alarms.hear)
         self.roster = Roster(settings, self.feed, msgspec.to_builtins(store.profiles.current))
         self.gate = Gate(store)
         self._models: TTLCache[tuple[int, str, bool], dict[str, Model]] = TTLCache(
@@ -48,6 +55,9 @@ class Hub:
         self.sign_in = SignIn(settings, store)
         self.outbound = Outbound(settings)
         self.dispatch = Dispatch(settings, store, self.roster, self.gate, self.feed)
+        self.scaling = Scaling(settings.scaling, self.roster, self.dispatch)
+        self.metrics = Metrics(settings, store, self.alarms, self.roster, self.dispatch)
+        self.feed.listen(self.metrics.hear)
 
     def models_of(self, caller: Caller) -> dict[str, Model]:
         """What the live workers that this caller may use offer, by id in order; remembered until that changes."""
@@ -70,6 +80,20 @@ class Hub:
         await self.dispatch.drain()
         for worker in self.roster:
             worker.end("the hub restarts", Close.RESTART)
+
+    async def weigh_forever(self) -> None:
+        """Let those who answer well have more of the work, agents have the slots they need; write down how all fare."""
+        while True:
+            await asyncio.sleep(WEIGH_S)
+            self.roster.rota.weigh_anew()
+            self.scaling.look()
+            with suppress(Exception):  # others tell of a database that cannot be written
+                await self.keep_health()
+
+    async def keep_health(self) -> None:
+        """Write down how workers fare."""
+        if rows := self.roster.unsaved(_ahead()):
+            await self.store.workers.keep(rows)
 
     async def checkpoint_forever(self) -> None:
         """Write down once a second how far the open requests have come."""
@@ -97,10 +121,13 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         if interrupted:
             structlog.get_logger().warning("settled as interrupted", requests=interrupted)
         hub = Hub(settings, store)
+        hub.roster.restore(await store.workers.fared(), _ahead())
         vocabulary = asyncio.create_task(asyncio.to_thread(tokens.vocabulary))
         chores = [
             asyncio.create_task(hub.checkpoint_forever()),
             asyncio.create_task(keep_up(store)),
+            asyncio.create_task(hub.weigh_forever()),
+            asyncio.create_task(hub.alarms.look_forever()),
         ]
         try:
             await vocabulary
@@ -111,9 +138,16 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 chore.cancel()
             await asyncio.wait(chores)
             await hub.outbound.close()
+            with suppress(Exception):
+                await hub.keep_health()
 
 
 def _cost(store: Store, left: Open) -> int:
     """What a request that a crash left open costs, in micro-dollars."""
     price = store.prices.of(left.model, left.accepted_at / 1e6, own_worker=left.own_worker)
     return price.cost(left.prompt_tokens, left.completion_tokens)
+
+
+def _ahead() -> float:
+    """How far Unix time is ahead of the event loop's clock, in seconds."""
+    return time.time() - monotonic()

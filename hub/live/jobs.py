@@ -89,6 +89,8 @@ class Job:
     """Where the caller wants the answer to end, if it said so."""
     cutting: Cutting | None = None
     """What the worker that has the job leaves to the hub of these bounds."""
+    region: str | None = None
+    """Where its caller would have it answered, if there is somebody."""
     tried: set[str] = field(default_factory=set)
     """Sessions that have had this job; none gets it twice."""
     worker: str | None = None
@@ -130,6 +132,11 @@ class Job:
     def is_over(self) -> bool:
         """It has an outcome, and nothing more will be put in."""
         return self.outcome is not None
+
+    @property
+    def pieces(self) -> int:
+        """How many came from the worker."""
+        return len(self._pieces)
 
     @property
     def has_pieces(self) -> bool:

@@ -11,6 +11,8 @@ from structlog.typing import EventDict, WrappedLogger
 
 from ..settings import Settings
 from .feed import (
+    AlarmChanged,
+    BreakerChanged,
     Event,
     RequestSettled,
     SiteChanged,
@@ -118,6 +120,14 @@ def write_lines(event: Event) -> None:
         case WorkerChanged():
             say = log.warning if event.state == "attention" else log.info
             say("worker changed", worker=event.worker, state=event.state, reason=event.reason)
+        case BreakerChanged():
+            say = log.warning if event.state == "open" else log.info
+            say(
+                "breaker " + event.state.replace("_", "-"),
+                worker=event.worker,
+                model=event.model,
+                failures=event.failures,
+            )
         case WorkerFailed():
             log.warning(
                 "job failed",
@@ -131,6 +141,10 @@ def write_lines(event: Event) -> None:
             log.error("the site has changed", worker=event.worker, seen=event.seen)
         case WorkerMisbehaved():
             log.warning("worker broke the protocol", worker=event.worker, reason=event.reason)
+        case AlarmChanged(is_raised=True):
+            log.error("alarm", kind=event.kind, subject=event.subject, problem=event.message)
+        case AlarmChanged():
+            log.info("alarm is over", kind=event.kind, subject=event.subject)
         case StorageTrouble():
             log.error("the database cannot be written", problem=event.problem)
 

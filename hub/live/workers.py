@@ -7,11 +7,12 @@ the session over, and the older one's late cleanup touches nothing.
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 from msgspec import Raw
 
 from ..protocol import (
@@ -31,6 +32,7 @@ from ..protocol import (
     Ping,
     ProfileFrame,
     ProtocolError,
+    Scale,
     State,
     Welcome,
     WorkerFrame,
@@ -38,13 +40,24 @@ from ..protocol import (
     encode,
 )
 from ..rules.attempt import Attempt, Phase
+from ..rules.breaker import Breaker
 from ..rules.folding import fold
-from ..rules.rotation import Rotation
+from ..rules.health import Change, Health
 from ..settings import Settings
 from ..store.keys import Caller
 from ..store.worker_tokens import WorkerToken
-from .feed import Feed, WorkerChanged, WorkerCut, WorkerJoined, WorkerLeft, WorkerMisbehaved
+from ..store.workers import Fared
+from .feed import (
+    BreakerChanged,
+    Feed,
+    WorkerChanged,
+    WorkerCut,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerMisbehaved,
+)
 from .jobs import Job
+from .rota import EVERYBODY, Rota
 from .timer import Timer
 
 FOREVER = float("inf")
@@ -52,9 +65,13 @@ PACKET_ROOM = 1024 * 1024
 """A packet may be this much larger than the largest request body."""
 REMEMBERED = 10_000
 REMEMBERED_S = 300
-"""How many ended sessions are remembered, and how long."""
+"""How many ended sessions are remembered, and how long; and of how many workers how they fared."""
 IDLE_STEPS_S = (1.0, 2.0, 5.0, 10.0)
 """When an idle polling worker should come again, where exchanges are not held, as the hub gets quieter."""
+
+
+Condition = Literal["ready", "busy", "cooling", "attention", "tripped", "draining", "away"]
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 
 
 class Link(Protocol):
@@ -106,6 +123,10 @@ class Held:
 
     job: Job
     attempt: Attempt
+    since: float
+    """When it was offered."""
+    is_probe: bool
+    """Whether a breaker waits to see how it fares."""
     timer: Timer | None = None
     leave: asyncio.TimerHandle | None = None
     """Set while the link is lost and the job will go elsewhere unless it resumes."""
@@ -122,11 +143,24 @@ class Held:
             self.leave = None
 
 
+class _Rest(NamedTuple):
+    """Why no jobs are given for now; `model` is None for the whole worker."""
+
+    why: Literal["cooling", "breaker"]
+    model: str | None
+
+
 class Worker:
     """One session. Times are `time.monotonic()`'s seconds, the event loop's clock."""
 
     def __init__(
-        self, hello: Hello, token: WorkerToken, settings: Settings, desk: Desk, feed: Feed
+        self,
+        hello: Hello,
+        token: WorkerToken,
+        health: Health,
+        settings: Settings,
+        desk: Desk,
+        feed: Feed,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
@@ -137,12 +171,13 @@ class Worker:
         self._gone_timer: Timer | None = None
         self._heartbeat: Timer | None = None
         self._cooling: dict[str, float] = {}
-        self._rests: dict[str | None, Timer] = {}
-        """By the model that rests; None is the whole worker."""
+        self._rests: dict[_Rest, Timer] = {}
         self._pinged = False
+        self._busiest = 0
         self.session = secrets.token_hex(16)
         self.connection = ""
         self.token = token
+        self.health = health
         self.id = hello.worker
         self.channel = Channel()
         self.jobs: dict[str, Held] = {}
@@ -157,12 +192,14 @@ class Worker:
         self.dropped = 0
         """Frames about jobs that this session no longer held."""
         self.introduce(hello)
+        for model, breaker in health.resting(monotonic()):
+            self._rest_until(model, breaker.rests_until)
 
     # --- who it is
 
     def introduce(self, hello: Hello) -> None:
         """What a hello says of the worker; a resume may have changed it."""
-        self._wake(None)
+        self._wake(_Rest("cooling", None))
         self.name = hello.name or hello.worker
         self.kind = hello.kind
         self.version = hello.version
@@ -194,6 +231,11 @@ class Worker:
         return not token.shared and caller.user is not None and token.user_id == caller.user.id
 
     @property
+    def pool(self) -> str:
+        """Whose it is: a user's id, or "" for everybody."""
+        return EVERYBODY if self.token.shared else self.token.user_id or EVERYBODY
+
+    @property
     def polling(self) -> bool:
         return self.link is not None and self.link.polling
 
@@ -209,6 +251,18 @@ class Worker:
 
     # --- what it may take
 
+    def condition(self, now: float) -> Condition:
+        """What it is up to, in a word."""
+        if not self.is_connected(now):
+            return "away"
+        if self.draining:
+            return "draining"
+        if self.state != "ready":
+            return self.state
+        if not self.health.breaker.admits(now):
+            return "tripped"
+        return "busy" if len(self.jobs) >= self.slots else "ready"
+
     def is_connected(self, now: float) -> bool:
         """Whether an offer would reach it."""
         if self.link is None:
@@ -219,12 +273,18 @@ class Worker:
     def cools_until(self, model: str) -> float:
         """When this worker may be asked for the model again; a time in the past if it may be now."""
         until = self.cooling_until if self.state == "cooling" else 0.0
-        return max(until, self._cooling.get(model, 0.0))
+        return max(until, self._cooling.get(model, 0.0), self.health.rests_until(model))
 
     def can(self, model: str, need: str) -> bool:
         """Whether it does what a request needs; tool calls are not believed of a stranger's worker."""
         believed = need != "tools" or self.token.trusted or not self.token.shared
         return believed and self.models[model].has(need)
+
+    def abilities(self, model: str) -> frozenset[str]:
+        """All that it `can` for a model."""
+        offered = self.models[model]
+        all_of_it = frozenset(offered.features).union(offered.modalities.takes)
+        return frozenset(need for need in all_of_it if self.can(model, need))
 
     def suits(self, job: Job) -> bool:
         """Whether it could take the job at some time: it offers the model and never had the job."""
@@ -238,14 +298,24 @@ class Worker:
             and (not job.needs or all(self.can(job.model, need) for need in job.needs))
         )
 
-    def can_take(self, job: Job, now: float) -> bool:
-        """Whether it could take the job at once."""
+    def is_able(self, now: float) -> bool:
+        """Whether it takes jobs at all, now or when it has a free slot."""
+        return self.state == "ready" and not self.draining and self.is_connected(now)
+
+    def is_free(self, model: str, now: float) -> bool:
+        """Whether it could take some job for the model at once."""
         return (
             len(self.jobs) < self.slots
-            and self.suits(job)
-            and self.cools_until(job.model) <= now
+            and self.state in ("ready", "cooling")
+            and not self.draining
+            and self.cools_until(model) <= now
+            and self.health.admits(model, now)
             and self.is_connected(now)
         )
+
+    def can_take(self, job: Job, now: float) -> bool:
+        """Whether it could take the job at once."""
+        return self.is_free(job.model, now) and self.suits(job)
 
     # --- jobs
 
@@ -253,8 +323,9 @@ class Worker:
         """Give it a job; the frame leaves with the next packet."""
         now = monotonic()
         deadlines = self._settings.deadlines
-        held = Held(job, Attempt(deadlines, now))
+        held = Held(job, Attempt(deadlines, now), now, self.health.offered(job.model))
         self.jobs[job.id] = held
+        self._busiest = max(self._busiest, len(self.jobs))
         frame = JobFrame(
             job=job.id,
             kind="chat",
@@ -276,11 +347,57 @@ class Worker:
         if held is None:
             return
         held.release()
+        if held.is_probe:
+            self._heed_unproven(job.model)
         if self.over:
             return
         if cancel is not None:
             self._push(Cancel(job.id, cancel))
         self._desk.freed(self)
+
+    # --- how it fares
+
+    def succeeded(self, held: Held) -> None:
+        """It answered a job."""
+        now = monotonic()
+        latency = (held.job.first_piece or now) - held.since
+        self._heed_changes(self.health.succeeded(held.job.model, latency, now))
+
+    def failed(self, model: str, *, whole: bool = False) -> None:
+        """A job for a model failed; `whole` says that it was the worker's own failure."""
+        self._heed_changes(self.health.failed(model, monotonic(), whole=whole))
+
+    def lost(self) -> None:
+        """It vanished with a job in hand that had started; however many, that is one failure."""
+        self._heed_changes(self.health.lost(monotonic()))
+
+    def _heed_changes(self, changes: list[Change]) -> None:
+        for change in changes:
+            self._feed.announce(BreakerChanged(self.name, *change))
+            if self.over:
+                continue
+            if change.state == "open":
+                self._rest_until(change.model, self._breaker(change.model).rests_until)
+                self._desk.barred()
+            else:
+                self._desk.returned(self)
+
+    def _heed_unproven(self, model: str) -> None:
+        for name in self.health.unproven(model, monotonic()):
+            if not self.over:
+                self._rest_until(name, self._breaker(name).rests_until)
+
+    def _breaker(self, model: str | None) -> Breaker:
+        return self.health.breaker if model is None else self.health.track(model).breaker
+
+    def _rest_until(self, model: str | None, until: float) -> None:
+        self._rest(_Rest("breaker", model), until, lambda: self._half_opened(model))
+
+    def _half_opened(self, model: str | None) -> None:
+        breaker = self._breaker(model)
+        if breaker.state(monotonic()) == "half_open":
+            self._feed.announce(BreakerChanged(self.name, model, "half_open", breaker.failures))
+            self._desk.returned(self)
 
     # --- what it says
 
@@ -365,6 +482,15 @@ class Worker:
         """Give it a new site profile."""
         self._push(ProfileFrame(profile))
 
+    def scale(self, slots: int) -> None:
+        """Ask it to have so many slots, as far as the range that it was started with allows."""
+        self._push(Scale(slots))
+
+    def take_busiest(self) -> int:
+        """The most jobs that it had at once since the last time this was asked."""
+        busiest, self._busiest = self._busiest, len(self.jobs)
+        return busiest
+
     def drain(self) -> None:
         """Ask it to finish what it holds and take no more."""
         self.draining = True
@@ -378,9 +504,10 @@ class Worker:
         self.state, self.state_reason = state, reason
         self.cooling_until = FOREVER if until is None else monotonic() + until
         if state == "cooling" and until is not None:
-            self._rest(None, self.cooling_until, lambda: self.change("ready"))
+            rest = _Rest("cooling", None)
+            self._rest(rest, self.cooling_until, lambda: self.change("ready"))
         else:
-            self._wake(None)
+            self._wake(_Rest("cooling", None))
         if state == "ready":
             self._desk.returned(self)
         else:
@@ -389,25 +516,25 @@ class Worker:
     def cool_model(self, model: str, seconds: float) -> None:
         """The site limits this worker for one model."""
         until = self._cooling[model] = monotonic() + seconds
-        self._rest(model, until, lambda: self._cooled(model))
+        self._rest(_Rest("cooling", model), until, lambda: self._cooled(model))
         self._desk.barred()
 
     def _cooled(self, model: str) -> None:
         del self._cooling[model]
         self._desk.returned(self)
 
-    def _rest(self, model: str | None, until: float, over: Callable[[], None]) -> None:
+    def _rest(self, rest: _Rest, until: float, over: Callable[[], None]) -> None:
         """Call `over` at a time, unless this rest is forgotten before. A loop's own timers may ring early."""
-        self._wake(model)
+        self._wake(rest)
 
         def passed(now: float) -> None:
-            del self._rests[model]
+            del self._rests[rest]
             over()
 
-        self._rests[model] = Timer(self._loop, lambda: until, passed)
+        self._rests[rest] = Timer(self._loop, lambda: until, passed)
 
-    def _wake(self, model: str | None) -> None:
-        if (timer := self._rests.pop(model, None)) is not None:
+    def _wake(self, rest: _Rest) -> None:
+        if (timer := self._rests.pop(rest, None)) is not None:
             timer.stop()
 
     # --- links
@@ -453,8 +580,8 @@ class Worker:
         self.over = True
         self.ended_by = code
         self._stop_timers()
-        for model in list(self._rests):
-            self._wake(model)
+        for rest in list(self._rests):
+            self._wake(rest)
         self._desk.left(self)
         link, self.link = self.link, None
         if link is not None:
@@ -516,9 +643,9 @@ class Roster:
         self._profile = profile
         self._sessions: dict[str, Worker] = {}
         self._by_identity: dict[tuple[str, str], Worker] = {}
-        self._by_model: dict[str, dict[Worker, None]] = {}
-        self._rotations: dict[str, Rotation[Worker]] = {}
+        self.rota: Rota[Worker] = Rota()
         self._ended: TTLCache[str, Close] = TTLCache(REMEMBERED, REMEMBERED_S)
+        self._health: LRUCache[tuple[str, str], Health] = LRUCache(REMEMBERED)
         self.version = 0
         """Grows whenever what is offered changes."""
         self.dropped = 0
@@ -529,6 +656,39 @@ class Roster:
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(list(self._sessions.values()))
+
+    def health(self, token_id: str, worker_id: str) -> Health:
+        """How a worker has fared, over all its sessions."""
+        identity = (token_id, worker_id)
+        if (here := self._by_identity.get(identity)) is not None:
+            return here.health
+        return self._health.setdefault(identity, Health(self._settings.breaker))
+
+    def find(self, token_id: str, worker_id: str) -> Worker | None:
+        """The worker of that id under that token, if it is here."""
+        return self._by_identity.get((token_id, worker_id))
+
+    def restore(self, rows: Iterable[Fared], ahead: float) -> None:
+        """Take up how workers fared before a restart; `ahead` is Unix time less this clock's, in seconds."""
+        for row in rows:
+            health = self.health(row.token_id, row.worker_id)
+            health.weight = row.weight
+            with suppress(ValueError):  # written by another version: it starts afresh
+                health.restore(row.health, ahead)
+
+    def unsaved(self, ahead: float) -> list[Fared]:
+        """How those workers fare about whom there is news since the last time."""
+        here = {identity: worker.health for identity, worker in self._by_identity.items()}
+        news = [item for item in (dict(self._health) | here).items() if not item[1].is_saved]
+        for _, health in news:
+            health.is_saved = True
+        return [Fared(*identity, health.weight, health.save(ahead)) for identity, health in news]
+
+    def set_weight(self, token_id: str, worker_id: str, weight: int) -> None:
+        """How much of the work a worker is to get, beside others; here or not."""
+        self.health(token_id, worker_id).weight = weight
+        if (worker := self.find(token_id, worker_id)) is not None:
+            self.rota.reconsider(worker)
 
     def session(self, session: str, token: WorkerToken) -> Worker | None:
         """The session of that id, if it was opened under this very token."""
@@ -575,7 +735,8 @@ class Roster:
         before = self._by_identity.get((token.id, hello.worker))
         if before is not None:
             before.end("the worker opened a new session", Close.REPLACED)
-        worker = Worker(hello, token, self._settings, desk, self._feed)
+        health = self.health(token.id, hello.worker)
+        worker = Worker(hello, token, health, self._settings, desk, self._feed)
         self._sessions[worker.session] = worker
         self._by_identity[token.id, worker.id] = worker
         return worker
@@ -621,20 +782,29 @@ class Roster:
 
     def offering(self, model: str) -> Iterable[Worker]:
         """The workers that offer a model, able or not."""
-        return self._by_model.get(model, ())
+        return self.rota.of(model)
 
     def offering_to(self, caller: Caller, model: str) -> Iterable[Worker]:
         """Those of them that this caller may use."""
-        return (worker for worker in self.offering(model) if worker.serves(caller))
+        offering = self.rota.of(model, _pools(caller))
+        return (worker for worker in offering if worker.serves(caller))
+
+    def features(self, caller: Caller, model: str) -> frozenset[str]:
+        """What any worker that this caller may use honours for the model."""
+        if caller.key.own_workers_only:
+            offering = self.offering_to(caller, model)
+            return frozenset().union(*(worker.models[model].features for worker in offering))
+        return self.rota.features(model, _pools(caller))
 
     def models(self, caller: Caller | None = None) -> dict[str, Model]:
         """What the live workers offer together, or those that this caller may use."""
-        offered = {}
-        for model_id, workers in self._by_model.items():
-            for worker in workers:
-                if caller is None or worker.serves(caller):
-                    offered[model_id] = worker.models[model_id]
-                    break
+        offered: dict[str, Model] = {}
+        for model_id, pools in self.rota.offering.items():
+            for pool in pools if caller is None else _pools(caller):
+                for worker in pools.get(pool, ()):
+                    if caller is None or worker.serves(caller):
+                        offered.setdefault(model_id, worker.models[model_id])
+                        break
         return offered
 
     def set_models(self, worker: Worker, models: Iterable[Model]) -> None:
@@ -645,39 +815,30 @@ class Roster:
 
     def _index(self, worker: Worker) -> None:
         self.version += 1
-        for model in worker.models:
-            self._by_model.setdefault(model, {})[worker] = None
+        self.rota.add(worker)
 
     def _unindex(self, worker: Worker) -> None:
         self.version += 1
-        for model in worker.models:
-            workers = self._by_model.get(model, {})
-            workers.pop(worker, None)
-            if model in self._rotations:
-                self._rotations[model].forget(worker)
-            if not workers:
-                self._by_model.pop(model, None)
-                self._rotations.pop(model, None)
+        self.rota.remove(worker)
 
     # --- choosing
 
     def pick(self, job: Job, now: float) -> Worker | None:
-        """Whose turn it is, among those that can take the job at once; the caller's own go first."""
-        able = [(worker, 1) for worker in self.offering(job.model) if worker.can_take(job, now)]
-        if not able:
-            return None
-        able = [turn for turn in able if turn[0].is_own(job.caller)] or able
-        return self._rotations.setdefault(job.model, Rotation()).pick(able)
+        """Whose turn it is, among those that can take the job at once.
+
+        The caller's own go first, and among them and among the others those of the region that it prefers.
+        """
+        return self.rota.pick(job, _pools(job.caller), now)
 
     def has_room(self, job: Job, now: float) -> bool:
         """Whether anybody can take the job at once."""
-        return any(worker.can_take(job, now) for worker in self.offering(job.model))
+        return self.rota.has_room(job, _pools(job.caller), now)
 
     def prospects(self, job: Job, by: float) -> bool:
         """Whether anybody, busy or briefly away, could take the job before `by`."""
         return any(
             worker.suits(job) and worker.cools_until(job.model) < by
-            for worker in self.offering(job.model)
+            for worker in self.rota.of(job.model, _pools(job.caller))
         )
 
     def soonest(self, job: Job, now: float) -> float | None:
@@ -686,3 +847,8 @@ class Roster:
         waits = [worker.cools_until(job.model) - now for worker in offering]
         waits = [wait for wait in waits if 0 < wait < FOREVER]
         return min(waits) if waits else None
+
+
+def _pools(caller: Caller) -> tuple[str, ...]:
+    """Whose workers a caller may use, its own first."""
+    return (caller.user_id, EVERYBODY) if caller.user_id else (EVERYBODY,)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from time import monotonic
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import aiosqlite
@@ -105,6 +106,8 @@ class Database:
         self._wake = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
         self._closing = False
+        self.on_commit: Callable[[float], None] = lambda seconds: None
+        """Told how long each transaction took."""
         self._task = asyncio.create_task(self._commit_forever(), name="database writer")
 
     async def read(self, operation: Operation[T]) -> T:
@@ -160,6 +163,7 @@ class Database:
 
     async def _commit(self, batch: list[_Write[Any]]) -> None:
         operations = [write.operation for write in batch]
+        began = monotonic()
         try:
             results = await self._writer.run(_commit_together, operations)
         except Exception:  # noqa: BLE001 - one of them failed; find out which
@@ -167,6 +171,7 @@ class Database:
                 results = await self._writer.run(_commit_apart, operations)
             except Exception as error:  # noqa: BLE001 - the disk itself failed: all of them did
                 results = [error] * len(batch)
+        self.on_commit(monotonic() - began)
         for write, result in zip(batch, results, strict=True):
             _settle(write.done, result)
 
@@ -274,16 +279,31 @@ async def _connect(path: Path, synchronous: str, *, read_only: bool = False) -> 
 
 
 def migrate(connection: sqlite3.Connection, directory: Path = MIGRATIONS) -> None:
-    """Apply the numbered SQL files that the database has not seen, each in a transaction of its own."""
+    """Apply the numbered SQL files that the database has not seen, each in a transaction of its own.
+
+    Numbers may have gaps, and a file that fills one later is applied then: what was seen is in a table.
+    """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    files = sorted(directory.glob("[0-9]*.sql"))
-    newest = int(files[-1].name.split("_")[0])
-    if version > newest:
-        message = f"{NewerDatabase.__doc__} (Its schema is {version}, this hub knows {newest}.)"
+    files = {int(file.name.split("_")[0]): file for file in directory.glob("[0-9]*.sql")}
+    if version > max(files):
+        message = f"{NewerDatabase.__doc__} (Its schema is {version}, this hub knows {max(files)}.)"
         raise NewerDatabase(message)
-    for file in files:
-        number = int(file.name.split("_")[0])
-        if number > version:
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{file.read_text()}\nPRAGMA user_version = {number};\nCOMMIT;"
-            )
+    for number in sorted(files.keys() - _seen(connection, version)):
+        version = max(version, number)
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{files[number].read_text()}\n"
+            f"INSERT INTO migrations (number) VALUES ({number});\n"
+            f"PRAGMA user_version = {version};\nCOMMIT;"
+        )
+
+
+def _seen(connection: sqlite3.Connection, version: int) -> set[int]:
+    """The numbers of the files that were applied; before there was a table, all up to the version."""
+    columns = connection.execute("PRAGMA table_info(migrations)").fetchall()
+    if not columns:
+        seen = [f"INSERT INTO migrations (number) VALUES ({n + 1});" for n in range(version)]  # noqa: S608 - numbers
+        connection.executescript(
+            "BEGIN IMMEDIATE;\nCREATE TABLE migrations (number INTEGER PRIMARY KEY) STRICT;\n"
+            + "\n".join([*seen, "COMMIT;"])
+        )
+    return {row[0] for row in connection.execute("SELECT number FROM migrations")}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
+from .audit import Actor, record
 from .database import Database
 from .worker_tokens import WorkerToken
 
@@ -26,6 +27,13 @@ _FORGET = """
     DELETE FROM workers WHERE token_id = ?1 AND worker_id NOT IN
         (SELECT worker_id FROM workers WHERE token_id = ?1 ORDER BY last_seen DESC LIMIT ?2)
 """
+MOST_FARED = 10_000
+_FARED = """
+    SELECT w.token_id, w.worker_id, w.weight, w.health
+    FROM workers w JOIN worker_tokens t ON t.id = w.token_id
+    WHERE t.revoked_at IS NULL AND (w.weight != 1 OR w.health != '{}')
+    ORDER BY w.last_seen DESC LIMIT ?
+"""
 _OFFERED = """
     SELECT CASE WHEN t.shared THEN '*' ELSE t.user_id END AS whose, w.models, w.first_seen
     FROM workers w JOIN worker_tokens t ON t.id = w.token_id
@@ -42,12 +50,54 @@ class Seen(NamedTuple):
     region: str | None
 
 
+class Fared(NamedTuple):
+    """How a worker has fared; `health` is JSON of `rules/health.py`."""
+
+    token_id: str
+    worker_id: str
+    weight: int
+    health: str
+
+
 class WorkerBook:
     """The `workers` table, and which models were ever offered to whom."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: dict[str, dict[str, int]] = {EVERYBODY: {}}
+
+    async def fared(self) -> list[Fared]:
+        """How the workers seen last have fared."""
+
+        def select(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+            return connection.execute(_FARED, (MOST_FARED,)).fetchall()
+
+        return [Fared(*row) for row in await self._database.read(select)]
+
+    def keep(self, rows: list[Fared]) -> "asyncio.Future[None]":
+        """Write down how workers fare; those that are not in the table are passed over."""
+        values = [(row.health, row.token_id, row.worker_id) for row in rows]
+
+        def update(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "UPDATE workers SET health = ? WHERE token_id = ? AND worker_id = ?", values
+            )
+
+        return self._database.write(update)
+
+    async def set_weight(self, token_id: str, worker_id: str, weight: int, actor: Actor) -> bool:
+        """How much of the work a worker is to get; False if there is no such worker."""
+
+        def update(connection: sqlite3.Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE workers SET weight = ? WHERE token_id = ? AND worker_id = ?",
+                (weight, token_id, worker_id),
+            ).rowcount
+            if changed:
+                record(connection, actor, "workers.weight", worker_id, str(weight))
+            return bool(changed)
+
+        return await self._database.write(update)
 
     async def load(self) -> None:
         """Read which models are known."""

@@ -5,10 +5,12 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from ..rules.addresses import Client, Hosts, Proxies
+from ..rules.addresses import Client, Hosts, Proxies, is_loopback
 from ..settings import Settings
 
 HOSTS = web.AppKey("hosts", Hosts)
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+"""What a proxy adds."""
 PROXIES = web.AppKey("proxies", Proxies)
 
 
@@ -28,6 +30,12 @@ async def known_hosts(request: web.Request, handler: Handler) -> web.StreamRespo
 def client_address(request: web.Request) -> str:
     """The caller's IP address, as far as `trusted_proxies` let it be known; "" over a Unix socket."""
     return client(request).address
+
+
+def is_local(request: web.Request) -> bool:
+    """Whether a program on this very machine asks, and not for somebody behind it."""
+    forwarded = any(name in request.headers for name in FORWARDED)
+    return not forwarded and is_loopback(request.remote or "")
 
 
 def client(request: web.Request) -> Client:

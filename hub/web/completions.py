@@ -17,7 +17,7 @@ from ..rules import openai, tokens
 from ..rules.cutting import Bounds
 from ..store.keys import Caller
 from . import pictures
-from .middleware import authenticate, read_body
+from .middleware import authenticate, preferred_region, read_body
 from .state import HUB, REQUEST_ID
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     chat = openai.parse_chat(body)
     needs = chat.needs()
     hub.dispatch.check(caller, chat.model, needs)
-    ignored = _ignored(hub, chat.model, body)
+    ignored = _ignored(hub, caller, chat.model, body)
     metadata = openai.parse_metadata(chat.metadata) if chat.store else None
     prompt, now = await _count_prompt(chat), time.time()
     images = chat.images
@@ -61,6 +61,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         metadata=metadata,
         priority=hub.store.tiers.priority_of(caller),
         bounds=_bounds(chat),
+        region=preferred_region(request, caller),
     )
     answering = _Streamed(request, hub, job, chat) if job.stream else _Plain(hub, job)
     if ignored:
@@ -83,12 +84,9 @@ async def _reserve(
     return await hub.gate.admit(caller, request, prompt + completion, cost)
 
 
-def _ignored(hub: Hub, model: str, body: dict[str, object]) -> list[str]:
+def _ignored(hub: Hub, caller: Caller, model: str, body: dict[str, object]) -> list[str]:
     """Parameters that will have no effect. Raises UnsupportedParameter if the operator wants that."""
-    features: set[str] = set()
-    for worker in hub.roster.offering(model):
-        features.update(worker.models[model].features)
-    ignored = openai.ignored(body, features)
+    ignored = openai.ignored(body, hub.roster.features(caller, model))
     if ignored and hub.settings.unsupported == "reject":
         raise openai.unsupported(ignored[0], model)
     return ignored

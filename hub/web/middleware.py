@@ -20,6 +20,7 @@ from ..errors import (
     RequestTooLarge,
     UnknownUrl,
 )
+from ..live.feed import RequestRefused
 from ..live.gate import Standing
 from ..rules.durations import go_duration
 from ..store.keys import Caller, Endpoint
@@ -50,16 +51,24 @@ async def errors_in_one_shape(request: web.Request, handler: Handler) -> web.Str
     try:
         return await handler(request)
     except HubError as error:
+        _tell_of_refusal(request, error)
         return error_response(error)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return error_response(_translated(request, error), error)
+        translated = _translated(request, error)
+        _tell_of_refusal(request, translated)
+        return error_response(translated, error)
     except Exception:  # noqa: BLE001 - the last resort
         structlog.get_logger().exception(
             "unexpected error", request_id=request[REQUEST_ID], path=_pattern(request)
         )
         return error_response(InternalError())
+
+
+def _tell_of_refusal(request: web.Request, error: HubError) -> None:
+    if not error.settled and request.path.lstrip("/").startswith("v1/"):
+        request.app[HUB].feed.announce(RequestRefused(error.code or "invalid_request"))
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -150,6 +159,19 @@ async def identify(request: web.Request) -> Caller:
     keys.used(caller.key.id)
     request[CALLER] = caller
     return caller
+
+
+async def authenticate_admin(request: web.Request) -> Caller:
+    """As `identify`, and raises InsufficientScope if the key has not the admin scope."""
+    caller = await identify(request)
+    if not caller.is_admin:
+        raise InsufficientScope
+    return caller
+
+
+def preferred_region(request: web.Request, caller: Caller) -> str | None:
+    """Where a caller would have its request answered; None for anywhere."""
+    return request.headers.get("X-Bridge-Region") or None
 
 
 def presented_secret(request: web.Request) -> str:

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 from .. import __version__
 from ..errors import HubError
 from ..rules.addresses import is_loopback
-from .addresses import client
+from .addresses import FORWARDED, client
 from .session import signed_in
 from .state import HUB
 
@@ -26,7 +26,6 @@ def assets(name: str, in_checkout: str = "") -> Path:
 
 STATIC = assets("static")
 TEMPLATES = assets("templates")
-FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     "Cache-Control": "no-store",

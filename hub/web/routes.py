@@ -42,6 +42,7 @@ def public_routes() -> list[web.AbstractRouteDef]:
         *route("GET", "/readyz", health.readyz),
         *admin_routes(),
         *route("GET", "/admin/api/openapi.json", admin.openapi),
+        *route("GET", "/metrics", health.metrics),
         web.get("/userscript/hub.user.js", userscript.user_script),
         web.get("/userscript/hub.meta.js", userscript.user_script_metadata),
         web.get("/", pages.front),

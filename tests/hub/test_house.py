@@ -12,15 +12,15 @@ ORDER = """
     __init__
     errors protocol settings
     rules.tools rules.deltas rules.openai rules.tokens rules.images rules.cutting
-    rules.rotation rules.attempt rules.folding rules.profile
+    rules.rotation rules.breaker rules.health rules.scaling rules.attempt rules.folding rules.profile
     rules.money rules.durations rules.turns rules.window rules.budget rules.tiers rules.passwords
     rules.price_list rules.addresses rules.spreadsheet
     store.database store.audit store.credentials store.users store.sessions
     store.invitations store.keys store.worker_tokens
     store.tiers store.ledger store.journal store.vault store.content store.workers store.profiles store.__init__
     live.feed live.log live.alarms live.timer live.throttle live.sign_in
-    live.gate live.jobs live.line live.workers live.dispatch live.outbound
-    live.upkeep live.hub
+    live.gate live.jobs live.line live.rota live.workers live.dispatch live.outbound
+    live.upkeep live.metrics live.scaling live.hub
     web.state web.addresses web.cors web.session web.middleware web.pictures web.completions web.stored web.models web.usage web.organization
     web.worker_socket web.worker_poll
     web.operations.operation web.operations.users web.operations.invitations web.operations.keys web.operations.worker_tokens
