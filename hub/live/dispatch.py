@@ -698,6 +698,7 @@ class Dispatch:
                 self._fail(job, ShuttingDown(retry_after=1), cancel="shutting_down")
         while self._counting or self._writes:
             await asyncio.gather(*self._counting, *self._writes, return_exceptions=True)
+        await self._store.journal.settle_owed()
 
     def _shutting_down(self) -> ShuttingDown:
         return ShuttingDown(retry_after=self._deadlines.drain_s)

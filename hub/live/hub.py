@@ -99,6 +99,7 @@ class Hub:
         """Write down once a second how far the open requests have come."""
         while True:
             await asyncio.sleep(CHECKPOINT_S)
+            await self.store.journal.settle_owed()
             with suppress(Exception):  # the settlement will tell of the same trouble
                 await self.dispatch.count_running()
                 for written in (self.dispatch.store_pieces(), self.dispatch.checkpoint()):

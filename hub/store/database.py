@@ -144,9 +144,14 @@ class Database:
         self._closing = True
         self._wake.set()
         await self._task
-        await self._writer.run(_checkpoint)
-        await self._reader.close()
-        await self._writer.close()
+        try:
+            # A disk that is full keeps the log as it is; the next start reads it.
+            with suppress(sqlite3.Error):
+                await self._writer.run(_checkpoint)
+        finally:
+            # Their threads would keep the process alive.
+            await self._reader.close()
+            await self._writer.close()
 
     async def _commit_forever(self) -> None:
         while self._waiting or not self._closing:

@@ -150,6 +150,8 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._owed: list[Settled] = []
+        """Settlements that the disk did not take."""
 
     def accept(self, request: Accepted) -> "asyncio.Future[bool]":
         """Write a request down; nothing may run before this future is done."""
@@ -165,8 +167,22 @@ class Journal:
         return self._database.write(update)
 
     def settle(self, request: Settled) -> "asyncio.Future[bool]":
-        """End a request and post it; the future says False if it had an end already, and nothing is changed then."""
-        return self._database.write_row(_SETTLE, request, patient=True)
+        """End a request and post it; the future says False if it had an end already, and nothing is changed then.
+
+        What the disk does not take is kept for `settle_owed`.
+        """
+        written = self._database.write_row(_SETTLE, request, patient=True)
+        written.add_done_callback(lambda done: self._note(request, done))
+        return written
+
+    def _note(self, request: Settled, written: "asyncio.Future[bool]") -> None:
+        if not written.cancelled() and isinstance(written.exception(), sqlite3.Error):
+            self._owed.append(request)
+
+    async def settle_owed(self) -> None:
+        """Try once more to write the settlements that the disk did not take; what it refuses stays owed."""
+        owed, self._owed = self._owed, []
+        await asyncio.gather(*map(self.settle, owed), return_exceptions=True)
 
     def interrupt_open(self, cost: Callable[[Open], int]) -> "asyncio.Future[int]":
         """Settle what a crash left open, at its last checkpoint; how many there were.

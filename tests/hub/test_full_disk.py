@@ -1,0 +1,138 @@
+"""A disk that takes nothing more: refused clearly, nothing lost or corrupted, and over when space returns.
+
+A process whose files may not grow beyond a few bytes sees what a full disk shows: writes that fail.
+"""
+
+import asyncio
+import contextlib
+import json
+import resource
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.doors import Reply
+from tests.processes import PROSE, Served, agent, bearer, chat, eventually, serving, text_of
+
+NO_ROOM = 4096
+"""Bytes of a file that may still be written: its first page, which is written last."""
+
+
+@contextlib.contextmanager
+def full(hub: Served) -> Any:
+    """Meanwhile the hub's disk takes nothing."""
+    pid = hub.program.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (NO_ROOM, before[1]))
+    yield
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+def rows(hub: Served, table: str = "requests") -> list[dict[str, Any]]:
+    with contextlib.closing(sqlite3.connect(hub.data / "hub.db")) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1")]
+
+
+def is_sound(data: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(data / "hub.db")) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+class Caller:
+    """Asks a hub in a process of its own."""
+
+    def __init__(self, hub: Served, key: str, http: aiohttp.ClientSession) -> None:
+        self.hub = hub
+        self.key = key
+        self._http = http
+
+    async def ask(self, **members: Any) -> Reply:
+        async with self.posting(**members) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    def posting(self, **members: Any) -> Any:
+        url = f"{self.hub.url}/v1/chat/completions"
+        return self._http.post(url, json=chat() | members, headers=bearer(self.key))
+
+
+@pytest.fixture
+async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
+    async with serving(tmp_path) as hub, agent(hub), aiohttp.ClientSession() as http:
+        yield Caller(hub, await hub.key(), http)
+        await hub.program.end()
+        assert is_sound(hub.data)
+
+
+async def test_a_full_disk_is_a_503_and_nothing_runs(caller):
+    assert (await caller.ask()).status == 200
+    with full(caller.hub):
+        for stream in (False, True):
+            refused = await caller.ask(stream=stream)
+            assert (refused.status, refused.error["code"]) == (503, "storage_failed")
+            assert int(refused.headers["Retry-After"]) > 0
+    await caller.hub.program.said("the database cannot be written")
+    # Nothing of them was written or run, so nothing is in hand or counted.
+    assert (await caller.ask()).status == 200
+    await eventually(lambda: [row["state"] for row in rows(caller.hub)] == ["completed"] * 2)
+
+
+async def test_many_at_once_are_all_refused_and_all_served_when_space_returns(caller):
+    with full(caller.hub):
+        refused = await asyncio.gather(*[caller.ask() for _ in range(50)])
+        assert {reply.status for reply in refused} == {503}
+    served = await asyncio.gather(*[caller.ask() for _ in range(50)])
+    assert {reply.text for reply in served} == {PROSE}
+    assert len(rows(caller.hub)) == 50
+
+
+async def test_what_was_accepted_before_is_answered_whole_and_settled_when_space_returns(caller):
+    async with caller.posting(model="echo-slow", stream=True) as stream:
+        beginning = await stream.content.readuntil(b'"01"')
+        with full(caller.hub):
+            rest = await stream.content.read()
+            assert text_of(beginning + rest) == PROSE
+            assert rest.endswith(b"data: [DONE]\n\n")
+            await caller.hub.program.said("the database cannot be written")
+            (open_row,) = rows(caller.hub)
+            assert open_row["settled_at"] is None
+    await eventually(lambda: rows(caller.hub)[0]["settled_at"])
+    (row,) = rows(caller.hub)
+    assert (row["state"], row["delivered_chars"]) == ("completed", len(PROSE))
+    (hour,) = rows(caller.hub, "usage_hourly")
+    assert (hour["requests"], hour["completed"]) == (1, 1)
+
+
+async def test_a_hub_that_stops_with_a_full_disk_settles_at_its_next_start(tmp_path):
+    async with serving(tmp_path) as hub, agent(hub), aiohttp.ClientSession() as http:
+        caller = Caller(hub, await hub.key(), http)
+        async with caller.posting(model="echo-slow", stream=True) as stream:
+            await stream.content.readuntil(b'"01"')
+            with full(hub):
+                await stream.content.read()
+                assert await hub.program.end() == 0
+    assert is_sound(hub.data)
+    async with serving(tmp_path) as again:
+        (row,) = rows(again)
+    assert row["state"] == "interrupted"
+    assert row["settled_at"] is not None
+
+
+async def test_new_keys_are_refused_clearly_and_workers_may_still_come(caller):
+    with full(caller.hub):
+        made = await asyncio.create_subprocess_exec(
+            *("python", "-m", "hub", "key", "create", "--name", "late"),
+            cwd=caller.hub.directory,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await made.communicate()
+        assert made.returncode == 1
+        assert b"Traceback" not in said
+        url = f"{caller.hub.url}/healthz"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            assert json.loads(await response.read())["workers"] == 1
