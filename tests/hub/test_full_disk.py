@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import resource
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 from tests.doors import Reply
 from tests.processes import PROSE, Served, agent, bearer, chat, eventually, serving, text_of
+from tests.records import read
 
 NO_ROOM = 4096
 """Bytes of a file that may still be written: its first page, which is written last."""
@@ -31,17 +31,6 @@ def full(hub: Served) -> Any:
     yield
     with contextlib.suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-
-
-def rows(hub: Served, table: str = "requests") -> list[dict[str, Any]]:
-    with contextlib.closing(sqlite3.connect(hub.data / "hub.db")) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1")]
-
-
-def is_sound(data: Path) -> bool:
-    with contextlib.closing(sqlite3.connect(data / "hub.db")) as connection:
-        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 class Caller:
@@ -66,7 +55,7 @@ async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
     async with serving(tmp_path) as hub, agent(hub), aiohttp.ClientSession() as http:
         yield Caller(hub, await hub.key(), http)
         await hub.program.end()
-        assert is_sound(hub.data)
+        assert read(hub.data).integrity == "ok"
 
 
 async def test_a_full_disk_is_a_503_and_nothing_runs(caller):
@@ -79,7 +68,9 @@ async def test_a_full_disk_is_a_503_and_nothing_runs(caller):
     await caller.hub.program.said("the database cannot be written")
     # Nothing of them was written or run, so nothing is in hand or counted.
     assert (await caller.ask()).status == 200
-    await eventually(lambda: [row["state"] for row in rows(caller.hub)] == ["completed"] * 2)
+    await eventually(
+        lambda: [row["state"] for row in read(caller.hub.data).rows] == ["completed"] * 2
+    )
 
 
 async def test_many_at_once_are_all_refused_and_all_served_when_space_returns(caller):
@@ -88,7 +79,7 @@ async def test_many_at_once_are_all_refused_and_all_served_when_space_returns(ca
         assert {reply.status for reply in refused} == {503}
     served = await asyncio.gather(*[caller.ask() for _ in range(50)])
     assert {reply.text for reply in served} == {PROSE}
-    assert len(rows(caller.hub)) == 50
+    assert len(read(caller.hub.data).rows) == 50
 
 
 async def test_what_was_accepted_before_is_answered_whole_and_settled_when_space_returns(caller):
@@ -99,12 +90,12 @@ async def test_what_was_accepted_before_is_answered_whole_and_settled_when_space
             assert text_of(beginning + rest) == PROSE
             assert rest.endswith(b"data: [DONE]\n\n")
             await caller.hub.program.said("the database cannot be written")
-            (open_row,) = rows(caller.hub)
+            (open_row,) = read(caller.hub.data).rows
             assert open_row["settled_at"] is None
-    await eventually(lambda: rows(caller.hub)[0]["settled_at"])
-    (row,) = rows(caller.hub)
+    await eventually(lambda: read(caller.hub.data).rows[0]["settled_at"])
+    (row,) = read(caller.hub.data).rows
     assert (row["state"], row["delivered_chars"]) == ("completed", len(PROSE))
-    (hour,) = rows(caller.hub, "usage_hourly")
+    (hour,) = read(caller.hub.data).hourly
     assert (hour["requests"], hour["completed"]) == (1, 1)
 
 
@@ -116,9 +107,9 @@ async def test_a_hub_that_stops_with_a_full_disk_settles_at_its_next_start(tmp_p
             with full(hub):
                 await stream.content.read()
                 assert await hub.program.end() == 0
-    assert is_sound(hub.data)
+    assert read(hub.data).integrity == "ok"
     async with serving(tmp_path) as again:
-        (row,) = rows(again)
+        (row,) = read(again.data).rows
     assert row["state"] == "interrupted"
     assert row["settled_at"] is not None
 
