@@ -221,7 +221,7 @@ class PollLink(Link):
             return self._hear(await self._post("exchange", packet))
         except Refused as refused:
             self._end(refused.code)
-        except aiohttp.ClientConnectionError:
+        except aiohttp.ClientError:
             self._end(CUT)
         return None
 

@@ -1,6 +1,8 @@
 """GET /worker/socket: a worker's session over a WebSocket. This door carries, and decides nothing."""
 
 import asyncio
+import math
+from time import monotonic
 from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -22,6 +24,8 @@ from ..store.worker_tokens import WorkerToken
 from .state import HUB
 
 CLOSE_TIMEOUT_S = 2.0
+LOOKS_A_STALL = 4
+"""How often a peer is looked at before it counts as stalled."""
 
 
 class SocketLink:
@@ -55,16 +59,19 @@ class SocketLink:
                     return
 
     async def _send(self, packet: bytes, stalled_s: float) -> bool:
+        watch = _Stall(self, stalled_s)
         try:
-            async with asyncio.timeout(stalled_s):
-                await self._socket.send_frame(packet, WSMsgType.TEXT)
-        except TimeoutError:
-            # A plain close would wait for the peer that does not read.
-            self.abort()
-            return False
+            await self._socket.send_frame(packet, WSMsgType.TEXT)
         except ConnectionError:
             return False
+        finally:
+            watch.stop()
         return True
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the peer's system has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     async def hang_up(self, code: Close, reason: str) -> None:
         """Close with a code, without waiting long for a peer that does not answer."""
@@ -78,6 +85,34 @@ class SocketLink:
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+class _Stall:
+    """Cuts a link off whose peer reads nothing for `stalled_s` while data waits; reading slowly is no stall."""
+
+    def __init__(self, link: SocketLink, stalled_s: float) -> None:
+        self._link = link
+        self._stalled_s = stalled_s
+        self._loop = asyncio.get_running_loop()
+        self._unread = math.inf
+        self._read_at = monotonic()
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self._handle = self._loop.call_later(self._stalled_s / LOOKS_A_STALL, self._look)
+
+    def _look(self) -> None:
+        now, unread = monotonic(), self._link.unread
+        if unread < self._unread:
+            self._unread, self._read_at = unread, now
+        if now - self._read_at >= self._stalled_s:
+            # A plain close would wait for the peer that does not read.
+            self._link.abort()
+        else:
+            self._look_later()
+
+    def stop(self) -> None:
+        self._handle.cancel()
 
 
 def _short(reason: str) -> bytes:
