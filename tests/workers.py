@@ -383,6 +383,20 @@ class ScriptedWorker:
         assert {**frame, **wanted} == frame, f"{self.id} expected {wanted}, got {frame}"
         return frame
 
+    async def next_frame(self) -> Frame:
+        """The next frame, however long it takes."""
+        return await self._inbox.get()
+
+    @property
+    def frames_said(self) -> int:
+        """The number of the last frame that was said in this session."""
+        return self._channel.acked + self._channel.unacked
+
+    @property
+    def frames_acked(self) -> int:
+        """The number of the last one that the hub has acknowledged."""
+        return self._channel.acked
+
     async def acked(self) -> None:
         """Wait until the hub has acknowledged everything (on a socket that may take a second)."""
         async with asyncio.timeout(PATIENCE_S):
