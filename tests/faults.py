@@ -166,7 +166,7 @@ class FaultProxy:
         return cls(host, int(port))
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -186,12 +186,12 @@ class FaultProxy:
         self.down.clear()
         self.black_hole = False
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._carry(End(reader, writer)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        dialler = End(reader, writer)
+
+    async def _carry(self, dialler: End) -> None:
         try:
             server = End(*await asyncio.open_connection(*self.target))
         except OSError:

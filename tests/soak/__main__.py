@@ -8,6 +8,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import msgspec
+
 from tests.soak.checker import check
 from tests.soak.evidence import Evidence
 from tests.soak.run import soak
@@ -45,6 +47,8 @@ def main() -> None:
         place = options.keep or Path(directory)
         place.mkdir(exist_ok=True)
         evidence = asyncio.run(soak(options.seconds, str(seed), place))
+        if options.keep:
+            (place / "evidence.json").write_bytes(msgspec.json.encode(evidence))
     problems = check(evidence)
     report(evidence, problems)
     sys.exit(1 if problems else 0)

@@ -159,7 +159,8 @@ def _all_ours(evidence: Evidence, job: str) -> bool:
     """Whether every delivery of this job is in a scripted worker's log."""
     row = evidence.row(job)
     ours = sum(attempt.job == job for attempt in evidence.attempts)
-    return row is not None and ours >= row["deliveries"]
+    # What a kill interrupted was not counted.
+    return row is not None and 0 < row["deliveries"] <= ours
 
 
 def _started_s(row: Row | None) -> float | None:
@@ -249,7 +250,7 @@ def nothing_unexpected(evidence: Evidence) -> Iterator[str]:
     """The hub logged no defect, its file is sound, and its frames were in order."""
     for line in evidence.log.splitlines():
         if any(sign in line for sign in SIGNS):
-            yield line[:300]
+            yield f"{line[:200]} ... {line[-300:]}"
     if evidence.records.integrity != "ok":
         yield evidence.records.integrity
     yield from evidence.complaints

@@ -54,7 +54,9 @@ class SoakWorker:
         self._worker = LoggedWorker(url, token, name)
         self._log = log
         self._job_s = job_s
-        self._doing: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
+        self._had: dict[str, Attempt] = {}
+        """The jobs of this session, by their ids; those that are over too."""
+        self._doing: dict[str, asyncio.Task[None]] = {}
         self.complaints: list[str] = []
 
     async def live(self) -> None:
@@ -114,9 +116,10 @@ class SoakWorker:
 
     def _forget_jobs(self) -> None:
         """A new session: what belonged to the old one is dropped."""
-        for _, task in self._doing.values():
+        for task in self._doing.values():
             task.cancel()
         self._doing.clear()
+        self._had.clear()
         self._worker.starting.clear()
 
     # --- jobs
@@ -126,10 +129,10 @@ class SoakWorker:
             frame = await self._worker.next_frame()
             if frame["t"] == "job":
                 self._begin(frame)
-            elif frame["t"] == "cancel" and frame["job"] in self._doing:
-                attempt, task = self._doing.pop(frame["job"])
-                attempt.cancelled = frame["reason"]
-                task.cancel()
+            elif frame["t"] == "cancel" and frame["job"] in self._had:
+                self._had[frame["job"]].cancelled = frame["reason"]
+                if (task := self._doing.pop(frame["job"], None)) is not None:
+                    task.cancel()
 
     def _begin(self, frame: Frame) -> None:
         tag = frame["body"]["messages"][-1]["content"].split()[0]
@@ -141,8 +144,8 @@ class SoakWorker:
             offered_s=self._job_s - frame["deadline_s"],
         )
         self._log.append(attempt)
-        task = asyncio.create_task(self._do(attempt))
-        self._doing[attempt.job] = (attempt, task)
+        self._had[attempt.job] = attempt
+        self._doing[attempt.job] = asyncio.create_task(self._do(attempt))
 
     async def _do(self, attempt: Attempt) -> None:
         chance = random.Random(f"{self.name} {attempt.tag} {len(attempt.session)}")
