@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -192,16 +193,23 @@ class _Streamed:
         if job.worker is not None:
             self.headers["x-bridge-worker"] = openai.header_text(job.worker)
         response = web.StreamResponse(headers=self.headers)
-        await response.prepare(self._request)
+        # Where the connection breaks in the very moment of a write, nobody is left to be told.
+        with suppress(ConnectionError):
+            await response.prepare(self._request)
+            await response.write(await self._all_events(response, pieces))
+            await response.write_eof()
+        return response
+
+    async def _all_events(self, response: web.StreamResponse, pieces: list[Piece]) -> bytes:
+        """Write all events but the last ones, and give those back. Raises ConnectionError."""
         try:
             await self._write_events(response, pieces)
-            ending = self._ending()
+            return self._ending()
+        except ConnectionError:
+            raise
         except Exception:
-            log.exception("unexpected error in a stream", request_id=job.id)
-            ending = openai.error_event(InternalError()) + openai.DONE
-        await response.write(ending)
-        await response.write_eof()
-        return response
+            log.exception("unexpected error in a stream", request_id=self._job.id)
+            return openai.error_event(InternalError()) + openai.DONE
 
     async def _write_events(self, response: web.StreamResponse, pieces: list[Piece]) -> None:
         job, event_of = self._job, self._chunks.piece

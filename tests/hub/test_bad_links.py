@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from hub.protocol import JobFrame, Piece
 from tests.doors import ask, eventually, send, socket_worker, undisturbed
-from tests.faults import FaultProxy, Passage
+from tests.faults import End, FaultProxy, Passage
 from tests.workers import Door, ScriptedWorker
 
 MIB = 1024 * 1024
@@ -258,3 +259,31 @@ async def test_a_job_offered_while_the_link_is_dead_arrives_with_the_next(hub, b
         await worker.expect(t="job")
         await worker.send({"t": "started"}, piece("late"), {"t": "end"})
         assert (await answer).text == "late"
+
+
+# --- callers that leave at the worst moment --------------------------------------------------------------
+
+
+async def test_callers_that_leave_while_their_pieces_are_written_are_no_defect(hub, capsys):
+    """The hub may see a caller's end and its next piece at once; writing then fails, as it must."""
+    body = json.dumps({**_CHAT, "stream": True})
+    asked = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {hub.key}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+    host, _, port = hub.url.removeprefix("http://").partition(":")
+    async with undisturbed(hub), socket_worker(hub, slots=40) as worker:
+        callers = [await asyncio.open_connection(host, int(port)) for _ in range(40)]
+        for _, writer in callers:
+            writer.write(asked)
+        jobs = [(await worker.hear(JobFrame)).job for _ in callers]
+        await worker.say(*[Piece(job, "first") for job in jobs])
+        for reader, _ in callers:
+            await reader.readuntil(b"first")
+        for reader, writer in callers:
+            End(reader, writer).close(reset=True)
+        await worker.say(*[Piece(job, "second") for job in jobs])
+        await eventually(lambda: hub.hub.dispatch.active == 1)
+    assert "unexpected error" not in capsys.readouterr().out
+    states = [row["state"] for row in await hub.rows() if row["model"] == "m"]
+    assert states == ["cancelled"] * 40
