@@ -1,4 +1,4 @@
-"""What `make demo` and `make soak` run, as they run it."""
+"""What `make demo` runs, as it runs it."""
 
 import os
 import signal
@@ -9,7 +9,6 @@ import pytest
 
 from tests.browser.chromium import find_chromium
 from tests.demo import QUESTION
-from tests.soak import Transcript, faults_of
 
 
 def demonstrated(**environ: str) -> str:
@@ -55,40 +54,3 @@ def test_ctrl_c_ends_the_demo_and_all_that_it_started():
     assert demo.wait(timeout=30) == 0
     with pytest.raises(ProcessLookupError):
         os.killpg(demo.pid, 0)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_a_short_soak_ends_with_its_proof():
-    command = [sys.executable, "-m", "tests.soak", "--seconds", "8", "--seed", "7"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "proof: " in done.stdout
-
-
-ROW = {"id": "r", "state": "completed", "error_code": None, "delivered_chars": 8}
-
-
-@pytest.mark.parametrize(
-    ("transcript", "row"),
-    [
-        (Transcript("one two", "r", "one three", "complete"), ROW),
-        (Transcript("one two", "r", "one one two", "complete"), ROW),
-        (Transcript("one two", "r", "one", "complete"), ROW),
-        (Transcript("one two", "r", "one", ""), ROW),
-        (Transcript("one two", "r", "one", "worker_lost"), ROW),
-        (Transcript("one two", "r", "one two", "complete"), ROW | {"state": "failed"}),
-        (Transcript("one two", "r", "one two", "complete"), ROW | {"delivered_chars": 3}),
-        (Transcript("one two", "r", "", "worker_lost"), None),
-    ],
-    ids=["other", "doubled", "lost", "wordless", "two ends", "unpaid", "underpaid", "unwritten"],
-)
-def test_the_soaks_checker_notices(transcript, row):
-    assert faults_of(transcript, row)
-
-
-def test_the_soaks_checker_is_content_with_what_is_right():
-    row = ROW | {"delivered_chars": 7}
-    assert not faults_of(Transcript("one two", "r", "one two", "complete"), row)
-    lost = ROW | {"state": "failed", "error_code": "worker_lost"}
-    assert not faults_of(Transcript("one two", "r", "one", "worker_lost"), lost)
