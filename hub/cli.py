@@ -2,22 +2,29 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import click
+import msgspec
+import rich
+from rich.markup import escape
 
-from . import __version__, control
+from . import __version__, control, doctor
 from .app import AlreadyRunning, serve
 from .errors import HubError
 from .live import log
 from .options import members, parameters
 from .rules import price_list
-from .settings import Settings, SettingsError, load
+from .settings import Settings, SettingsError, explain, load, strangers
 from .store import NewerDatabase
+from .store.vault import FILE as VAULT_KEYS
 from .tables import cell, flat, print_table, printable
 from .web.operations import (
+    database,
     invitations,
     keeping,
     keys,
@@ -53,6 +60,7 @@ def main() -> None:
 @main.command("serve")
 @click.option("--host", help="The address to listen on (default: 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port (default: 8080).")
+@click.option("--unix", metavar="PATH", help="A Unix socket to listen on instead.")
 @data_option
 @click.option("--tls-cert", metavar="FILE", help="A PEM certificate chain, for wss and https.")
 @click.option("--tls-key", metavar="FILE", help="Its private key.")
@@ -333,6 +341,107 @@ def profile_rollback(version: int | None, data: str | None, as_json: bool) -> No
     """Put an older VERSION in force again; without one, the version before the current."""
     stored = _call(data, site_profile.roll_back_profile, {"version": version})
     click.echo(json.dumps(stored) if as_json else f"version {stored['version']} is in force")
+
+
+# --- the machine and the data ----------------------------------------------------------------------------
+
+
+@main.command("settings")
+@data_option
+@json_option
+def settings_command(data: str | None, as_json: bool) -> None:
+    """Show every setting with its value and where that comes from; secrets are not shown."""
+    overrides = {} if data is None else {"data_dir": data}
+    try:
+        origins = explain(overrides)
+    except SettingsError as error:
+        _stop(error)
+    for name in strangers(os.environ):
+        click.echo(f"lmarena-hub: there is no setting {name}; it is passed over", err=True)
+    rows = [origin._asdict() for origin in origins]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        row["value"] = json.dumps(row["value"], ensure_ascii=False)  # as one would write it
+    print_table(rows, ["name", "value", "source"])
+
+
+VERDICTS = {"good": "[green]good[/]", "look": "[yellow]look[/]", "bad": "[red]bad [/]"}
+
+
+@main.command("backup")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--with-vault-keys",
+    is_flag=True,
+    help="Put the keys of encrypted content into the backup, too.",
+)
+@data_option
+@json_option
+def backup_command(file: Path, with_vault_keys: bool, data: str | None, as_json: bool) -> None:
+    """Copy the database to FILE, also while the hub runs, and check the copy."""
+    body = {"file": str(file.absolute()), "with_vault_keys": with_vault_keys}
+    made = _call(data, database.back_up, body)
+    if as_json:
+        click.echo(json.dumps(made))
+        return
+    click.echo(f"{made['file']}: {made['requests']} requests, {made['bytes']} bytes, checked")
+    if made["vault_keys"] == "apart":
+        click.echo(
+            f"It does not hold the vault's keys. Keep {VAULT_KEYS} of the data directory apart from it: "
+            f"without them, {made['encrypted']} rows of content stay unreadable."
+        )
+    elif made["vault_keys"] == "included":
+        click.echo("It holds the vault's keys: whoever has it can read everything.")
+
+
+@main.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@data_option
+@json_option
+def restore_command(file: Path, data: str | None, as_json: bool) -> None:
+    """Put the backup FILE in the place of the database. Stop the hub first."""
+    settings = _settings(data)
+    try:
+        done = control.restore(settings, file)
+    except (AlreadyRunning, HubError, NewerDatabase, SettingsError, OSError) as error:
+        _stop(error)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(done)))
+        return
+    click.echo(f"restored {done.backup.requests} requests from {file}")
+    if done.replaced:
+        click.echo(f"What was there before is now {done.replaced}")
+    if done.unreadable:
+        click.echo(
+            f"{done.unreadable} rows of content stay unreadable: put the {VAULT_KEYS} that belong to this "
+            "backup into the data directory."
+        )
+
+
+@main.command("doctor")
+@data_option
+@json_option
+def doctor_command(data: str | None, as_json: bool) -> None:
+    """Look whether a hub will do well here, and say what to do. Exits with 1 if something must be mended."""
+    settings = _settings(data)
+    findings = _run(lambda: _examine(settings, aloud=not as_json))
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(findings)))
+    if any(finding.verdict == "bad" for finding in findings):
+        sys.exit(1)
+
+
+async def _examine(settings: Settings, *, aloud: bool) -> list[doctor.Finding]:
+    findings = []
+    async for finding in doctor.examine(settings):
+        findings.append(finding)
+        if aloud:
+            rich.print(f"{VERDICTS[finding.verdict]}  {finding.subject}: {escape(finding.seen)}")
+        if aloud and finding.advice:
+            rich.print(f"      {escape(finding.advice)}")
+    return findings
 
 
 # --- carrying out ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """How the command line reaches the house: through the running hub, or straight to the database."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -8,12 +9,17 @@ import aiohttp
 from .app import CONTROL_SOCKET, AlreadyRunning, hold
 from .errors import HubError
 from .settings import Settings
-from .store import open_store
+from .store import backup, open_store
+from .store.backup import Restored
 from .web.admin import COMMAND_LINE
 from .web.operations.operation import Office, Operation
 
 PATIENCE_S = 10.0
 """How long to wait for another command, or for a hub that is just starting or stopping."""
+
+
+PATIENT = aiohttp.ClientTimeout(total=None)
+"""A backup takes as long as it takes."""
 
 
 async def call(settings: Settings, operation: Operation, members: dict[str, Any]) -> Any:
@@ -32,6 +38,12 @@ async def call(settings: Settings, operation: Operation, members: dict[str, Any]
             await asyncio.sleep(0.05)
 
 
+def restore(settings: Settings, file: Path) -> Restored:
+    """Put a backup in the place of the database. No hub may run. Raises AlreadyRunning, BackupError."""
+    with hold(settings.data):
+        return backup.restore(settings, file)
+
+
 async def _directly(settings: Settings, operation: Operation, members: dict[str, Any]) -> Any:
     with hold(settings.data):
         async with open_store(settings) as store:
@@ -47,7 +59,7 @@ async def _through_the_hub(
         {"params": members} if operation.method == "GET" else {"json": members}
     )
     async with (
-        aiohttp.ClientSession("http://hub", connector=connector) as session,
+        aiohttp.ClientSession("http://hub", connector=connector, timeout=PATIENT) as session,
         session.request(operation.method, operation.path, **carried) as response,
     ):
         answer = await response.json()

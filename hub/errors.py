@@ -34,7 +34,10 @@
     ├── UpstreamContractChanged      502   the site no longer looks as it did
     ├── WorkerLost                   502   the tab or agent vanished in mid-answer
     ├── SlowCaller                   502   the caller did not read its answer
+    ├── HubStopped                   502   the hub itself ended in mid-answer
     ├── NoWorkerAvailable            503
+    ├── TooManyCallers               503   the host has only so many processes
+    ├── HubAbsent                    503   behind Passenger: the hub does not start
     ├── ShuttingDown                 503
     ├── StorageFailed                503   the journal could not be written
     ├── ContentUnreadable            503   the vault's key for it is not here
@@ -344,12 +347,36 @@ class SlowCaller(HubError):
     code = "slow_caller"
 
 
+class HubStopped(HubError):
+    """The hub stopped while it had this request. What arrived so far is incomplete; ask again for a whole
+    answer."""
+
+    status = 502
+    code = "hub_stopped"
+
+
 class NoWorkerAvailable(HubError):
     """No live worker can answer for this model now. Come back after the time in Retry-After."""
 
     status = 503
     type = "service_unavailable_error"
     code = "no_worker_available"
+
+
+class TooManyCallers(HubError):
+    """This host answers only a few callers at once. Come back after the time in Retry-After."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "too_many_callers"
+
+
+class HubAbsent(HubError):
+    """The hub does not start here. The operator finds the reason in hub.log, in the data directory."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "hub_absent"
 
 
 class ShuttingDown(HubError):

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,6 +19,11 @@ from msgspec import Meta, Struct
 MIB = 1024 * 1024
 LISTS = ("origins", "allowed_hosts", "trusted_proxies", "networks")
 """Settings whose variables hold several values, with commas between."""
+
+
+ENVIRONMENT = "the environment"
+SECRET = re.compile(r"(^|_)(secret|password|token)(_|$)")
+"""Settings whose value is told to nobody, by their name."""
 
 
 class SettingsError(Exception):
@@ -205,6 +210,30 @@ class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 100
 
 
+class Hosting(Struct, forbid_unknown_fields=True, frozen=True):
+    """What kind of place the hub runs at."""
+
+    kind: Annotated[
+        Literal["server", "shared"],
+        doc("`shared`: started behind Passenger, where other defaults hold (set there by itself)."),
+    ] = "server"
+    idle_end_s: Annotated[
+        Seconds, doc("The hub ends by itself after so long without any request; 0: never.")
+    ] = 0
+    restart_file: Annotated[str, doc("The hub ends by itself when this file changes.")] = ""
+    max_callers: Annotated[
+        int, doc("Calls of `/v1` in hand at once; more get 503 too_many_callers. 0: any.", ge=0)
+    ] = 0
+
+
+SHARED_DEFAULTS: dict[str, Any] = {
+    "trusted_proxies": ["unix"],
+    "hosting": {"idle_end_s": 600.0, "restart_file": "tmp/restart.txt", "max_callers": 4},
+    "workers": {"wait_s": 0.0},
+}
+"""Where each request that is held occupies one of about six processes: two of them are kept for workers."""
+
+
 class Log(Struct, forbid_unknown_fields=True, frozen=True):
     """What is written to standard error."""
 
@@ -222,6 +251,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
 
     host: Annotated[str, doc("The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, doc("The port to listen on; 0 picks a free one.", ge=0, le=65535)] = 8080
+    unix: Annotated[str, doc("A Unix socket to listen on, instead of an address and port.")] = ""
     data_dir: Annotated[str, doc("Where the database and its keys live.")] = "data"
     public_url: Annotated[str, doc("The address under which people and workers reach the hub.")] = (
         ""
@@ -275,6 +305,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     outbound: Outbound = msgspec.field(default_factory=Outbound)
     alarms: Alarms = msgspec.field(default_factory=Alarms)
     metrics: Metrics = msgspec.field(default_factory=Metrics)
+    hosting: Hosting = msgspec.field(default_factory=Hosting)
     log: Log = msgspec.field(default_factory=Log)
 
     @property
@@ -294,20 +325,94 @@ def load(
 ) -> Settings:
     """Settings from `directory` (default: here), `environ` (default: the process's) and `overrides`.
 
-    Raises SettingsError for bad values, and for unknown names in the file or the overrides. Unknown `HUB_*`
-    variables are passed over: container platforms set such names for reasons of their own.
+    Raises SettingsError for bad values, and for unknown names in the files or the overrides; it names file
+    and line, or the variable. Unknown `HUB_*` variables of the environment are passed over: container
+    platforms set such names for reasons of their own.
     """
+    return _settle(_sources(overrides, environ, directory))
+
+
+class Origin(NamedTuple):
+    """One setting as `explain` tells it; `source` says where its value comes from."""
+
+    name: str
+    value: Any
+    source: str
+
+
+def explain(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> list[Origin]:
+    """Every setting with its value and its source; secrets are not told. Raises SettingsError as `load`."""
+    sources = _sources(overrides, environ, directory)
+    values = msgspec.to_builtins(_settle(sources))
+    layers = [Source("default", {}), *sources]
+    if values["hosting"]["kind"] == "shared":
+        layers.insert(1, Source("default for shared hosting", SHARED_DEFAULTS))
+    return [_origin(path, values, layers) for path in field_paths(Settings)]
+
+
+def _origin(path: tuple[str, ...], values: dict[str, Any], layers: "list[Source]") -> Origin:
+    holding = [layer for layer in layers if _at(layer.values, path) is not None]
+    source = holding[-1] if holding else layers[0]
+    value = _at(values, path)
+    if SECRET.search(path[-1]) and value:
+        value = "(not shown)"
+    return Origin(".".join(path), value, source.place(path))
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values
+
+
+class Source(NamedTuple):
+    """A place that settings come from; `lines` says on which line of a file each one stands."""
+
+    name: str
+    values: dict[str, Any]
+    lines: dict[tuple[str, ...], int] = {}
+
+    def place(self, path: tuple[str, ...]) -> str:
+        """The source, and the line or variable there. A section or value that is wrong stands below its path."""
+        if self.name == ENVIRONMENT and path:
+            return f"{self.name}, {variable(path)}"
+        within = [line for known, line in self.lines.items() if known[: len(path)] == path]
+        return f"{self.name}, line {min(within)}" if path and within else self.name
+
+
+def _sources(
+    overrides: Mapping[str, Any] | None,
+    environ: Mapping[str, str] | None,
+    directory: Path | None,
+) -> list[Source]:
+    """From the weakest to the strongest."""
     directory = directory or Path()
     environ = os.environ if environ is None else environ
-    settings = Settings()
-    for source, values in (
-        (directory / "hub.toml", _from_toml(directory / "hub.toml")),
-        (directory / ".env", _from_environment(_dotenv(directory / ".env"))),
-        ("the environment", _from_environment(environ)),
-        ("the command line", dict(overrides or {})),
-    ):
-        settings = _apply(settings, values, str(source))
+    return [
+        _from_toml(directory / "hub.toml"),
+        _from_dotenv(directory / ".env"),
+        Source(ENVIRONMENT, _from_environment(environ)),
+        Source("the command line", dict(overrides or {})),
+    ]
+
+
+def _settle(sources: list[Source]) -> Settings:
+    settings = _apply_all(Settings(), sources)
+    if settings.hosting.kind == "shared":
+        shared = msgspec.convert(merge(msgspec.to_builtins(Settings()), SHARED_DEFAULTS), Settings)
+        settings = _apply_all(shared, sources)
     _check(settings)
+    return settings
+
+
+def _apply_all(settings: Settings, sources: list[Source]) -> Settings:
+    for source in sources:
+        settings = _apply(settings, source)
     return settings
 
 
@@ -323,32 +428,80 @@ def merge(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply(settings: Settings, values: Mapping[str, Any], source: str) -> Settings:
-    merged = merge(msgspec.to_builtins(settings), values)
+def _apply(settings: Settings, source: Source) -> Settings:
+    merged = merge(msgspec.to_builtins(settings), source.values)
     try:
         # Environment variables are text, so "8080" must do for 8080.
         return msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{source}: {error}") from None
+        raise SettingsError(f"{source.place(_path_in(str(error)))}: {error}") from None
 
 
-def _from_toml(path: Path) -> dict[str, Any]:
+def _path_in(complaint: str) -> tuple[str, ...]:
+    """The setting that msgspec complains of."""
+    at = re.search(r"at `\$\.([a-z_.]+)", complaint)
+    unknown = re.search(r"unknown field `([^`]+)`", complaint)
+    path = tuple(at[1].split(".")) if at else ()
+    return (*path, unknown[1]) if unknown else path
+
+
+def _from_toml(path: Path) -> Source:
     if not path.is_file():
-        return {}
+        return Source(str(path), {})
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return Source(str(path), tomllib.loads(text), _lines_of_toml(text))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
 
 
-def _dotenv(path: Path) -> dict[str, str]:
-    return {name: value or "" for name, value in dotenv_values(path).items()}
+def _lines_of_toml(text: str) -> dict[tuple[str, ...], int]:
+    lines: dict[tuple[str, ...], int] = {}
+    section: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            section = _names(header[1])
+            lines.setdefault(section, number)
+        elif key := re.match(r"\s*([\w.\s\"'-]+?)\s*=", line):
+            lines.setdefault((*section, *_names(key[1])), number)
+    return lines
+
+
+def _names(dotted: str) -> tuple[str, ...]:
+    return tuple(name.strip(" \t\"'") for name in dotted.split("."))
+
+
+def _from_dotenv(path: Path) -> Source:
+    """Raises SettingsError for a name in the file that looks like a setting and is none."""
+    values = {name: value or "" for name, value in dotenv_values(path).items()}
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if assigned := re.match(r"\s*(?:export\s+)?(HUB_\w+)\s*=", line):
+            found[assigned[1]] = number
+    known = {variable(setting): setting for setting in field_paths(Settings)}
+    for name, number in found.items():
+        if name not in known:
+            raise SettingsError(f"{path}, line {number}: there is no setting {name}")
+    lines = {known[name]: number for name, number in found.items()}
+    return Source(str(path), _from_environment(values), lines)
+
+
+def variable(path: tuple[str, ...]) -> str:
+    """The environment variable of a setting."""
+    return "HUB_" + "_".join(path).upper()
+
+
+def strangers(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none."""
+    known = {variable(path) for path in field_paths(Settings)}
+    return sorted(name for name in environ if name.startswith("HUB_") and name not in known)
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for path in field_paths(Settings):
-        text = environ.get("HUB_" + "_".join(path).upper())
+        text = environ.get(variable(path))
         if text is None:
             continue
         section = values

@@ -1,4 +1,4 @@
-"""What has to be done again and again: purge what was kept long enough, sweep out what has expired."""
+"""What has to be done again and again: purge what was kept long enough, sweep out what has expired, tidy."""
 
 import asyncio
 from contextlib import suppress
@@ -38,4 +38,5 @@ async def keep_up(store: Store) -> None:
                 structlog.get_logger().info(
                     "swept", **{n: getattr(swept, n) for n in swept.__struct_fields__}
                 )
+            await store.database.tidy()
         await asyncio.sleep(EVERY_S)

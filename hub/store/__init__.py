@@ -28,6 +28,7 @@ class Store:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database = database
         self.operator_days = settings.retention.operator_days
+        self.data = settings.data
         self.tiers = Tiers(database)
         self.prices = Prices(database)
         self.users = Users(database, self._forget)

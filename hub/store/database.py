@@ -139,6 +139,13 @@ class Database:
         """
         return self.write(_Row(statement, values), patient=patient)
 
+    async def tidy(self) -> None:
+        """Let SQLite look whether its statistics are still good, and fold the write-ahead log into the file.
+
+        Between two transactions of the writer, which wait for it: some milliseconds.
+        """
+        await self._writer.run(_tidy)
+
     async def close(self) -> None:
         """Commit what waits, then close."""
         self._closing = True
@@ -246,6 +253,12 @@ def _rollback(connection: sqlite3.Connection) -> None:
     # A full disk rolls back by itself; then there is nothing left to undo.
     with suppress(sqlite3.OperationalError):
         connection.execute("ROLLBACK")
+
+
+def _tidy(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA analysis_limit = 400")
+    connection.execute("PRAGMA optimize").fetchall()
+    _checkpoint(connection)
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:

@@ -88,9 +88,7 @@ class Vault:
 def open_vault(settings: Settings) -> Vault:
     """The vault of this data directory, with a new key if it has none. Raises SettingsError."""
     file = settings.data / FILE
-    named = [
-        _derived(secret.strip()) for secret in settings.secret_key.split(",") if secret.strip()
-    ]
+    named = _named(settings)
     kept = read_keys(file)
     if named:
         return Vault([*named, *kept])
@@ -100,9 +98,19 @@ def open_vault(settings: Settings) -> Vault:
     return Vault(kept, file)
 
 
+def keys_at_hand(settings: Settings) -> list[bytes]:
+    """All keys that a vault of this data directory would open with; none are made. Raises SettingsError."""
+    return [*_named(settings), *read_keys(settings.data / FILE)]
+
+
 def key_id(key: bytes) -> bytes:
     """What names a key without telling anything of it."""
     return hashlib.sha256(b"lmarena-bridge vault key id" + key).digest()[:ID_BYTES]
+
+
+def _named(settings: Settings) -> list[bytes]:
+    names = settings.secret_key.split(",")
+    return [_derived(secret.strip()) for secret in names if secret.strip()]
 
 
 def _derived(secret: str) -> bytes:

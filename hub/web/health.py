@@ -1,10 +1,15 @@
-"""Liveness, for load balancers and people; figures for Prometheus."""
+"""Liveness, for load balancers and people; figures for Prometheus; a short stream, to look at a proxy with."""
+
+import asyncio
 
 from aiohttp import web
 
 from .addresses import is_local
 from .middleware import authenticate_admin, json_response
 from .state import HUB
+
+EVENTS = 4
+APART_S = 0.3
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -38,3 +43,20 @@ async def metrics(request: web.Request) -> web.Response:
         await authenticate_admin(request)
     body, content_type = hub.metrics.page(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """A second of events, evenly sent: `lmarena-hub doctor` looks when they come."""
+    headers = {
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "Cache-Control": "no-cache",
+        "X-Accel-Buffering": "no",
+        "x-bridge-sent-over": f"{(EVENTS - 1) * APART_S:.1f}",
+    }
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    for number in range(EVENTS):
+        await asyncio.sleep(APART_S if number else 0)
+        await response.write(b"data: %d\n\n" % number)
+    await response.write_eof()
+    return response

@@ -118,5 +118,8 @@ def public_address(request: web.Request) -> str | None:
 
 def _own_address(request: web.Request) -> str:
     """Where this request arrived, by the socket and never by what the Host header says."""
-    host, port = request.get_extra_info("sockname", ("127.0.0.1", 8080))[:2]
+    name = request.get_extra_info("sockname", ("127.0.0.1", 8080))
+    if isinstance(name, str):
+        return "https://<this hub>"  # a Unix socket: the proxy in front has an address, and we do not know it
+    host, port = name[:2]
     return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"

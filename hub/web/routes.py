@@ -17,7 +17,7 @@ from . import (
     worker_poll,
     worker_socket,
 )
-from .operations import OPERATIONS
+from .operations import LOCAL, OPERATIONS
 
 
 def public_routes() -> list[web.AbstractRouteDef]:
@@ -39,6 +39,7 @@ def public_routes() -> list[web.AbstractRouteDef]:
         *route("POST", "/worker/exchange", worker_poll.worker_exchange),
         *route("POST", "/worker/bye", worker_poll.worker_bye),
         *route("GET", "/healthz", health.healthz),
+        *route("GET", "/healthz/stream", health.stream),
         *route("GET", "/readyz", health.readyz),
         *admin_routes(),
         *route("GET", "/admin/api/openapi.json", admin.openapi),
@@ -72,7 +73,7 @@ def control_routes() -> list[web.AbstractRouteDef]:
     """What the hub serves to its own command line, over `<data>/control.sock`."""
     return [
         web.route(operation.method, operation.path, admin.handler(operation, admin.by_command_line))
-        for operation in OPERATIONS
+        for operation in (*OPERATIONS, *LOCAL)
     ]
 
 

@@ -327,3 +327,20 @@ async def test_a_newer_hubs_database_is_refused_untouched(database, path):
     with pytest.raises(NewerDatabase, match="999"):
         await open_database(path)
     assert versions(path) == before
+
+
+async def test_tidying_folds_the_write_ahead_log_into_the_file_while_writes_go_on(tmp_path):
+    database = await open_database(tmp_path / "t.db")
+    log = tmp_path / "t.db-wal"
+    await database.write(lambda c: c.execute("CREATE TABLE t (n INTEGER)"))
+    for n in range(200):
+        database.write(lambda c, n=n: c.execute("INSERT INTO t VALUES (?)", (n,)))
+    tidying = asyncio.create_task(database.tidy())
+    last = database.write(lambda c: c.execute("INSERT INTO t VALUES (-1)"))
+    await tidying
+    await last
+    await database.tidy()
+    assert log.stat().st_size == 0
+    count = await database.read(lambda c: c.execute("SELECT count(*) FROM t").fetchone()[0])
+    assert count == 201
+    await database.close()

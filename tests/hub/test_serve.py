@@ -11,12 +11,17 @@ import aiohttp
 import pytest
 import trustme
 
+from hub.app import running
 from hub.protocol import SUBPROTOCOL, Close
+from hub.settings import load
+from hub.web.presence import Presence
+from tests.deploy.servers import short_folder
 from tests.processes import (
     PROSE,
     agent,
     bearer,
     chat,
+    eventually,
     free_port,
     mode,
     run,
@@ -50,6 +55,60 @@ async def test_the_environment_chooses_the_address_and_the_data_directory(tmp_pa
     async with serving(tmp_path, **environ) as hub:
         assert hub.url == f"http://127.0.0.2:{port}"
         assert (tmp_path / "elsewhere" / "hub.db").exists()
+
+
+async def test_a_hub_on_a_unix_socket_takes_no_port(tmp_path):
+    with short_folder() as folder:
+        path = folder / "hub.sock"
+        async with serving(tmp_path, "--unix", str(path)) as hub:
+            assert hub.url == f"unix:{path}"
+            assert mode(path) == 0o660
+            connector = aiohttp.UnixConnector(str(path))
+            async with aiohttp.ClientSession("http://localhost", connector=connector) as http:
+                async with http.get("/healthz") as answer:
+                    assert answer.status == 200
+                async with http.get("/") as page:
+                    assert "https://&lt;this hub&gt;/v1" in await page.text()
+            assert await hub.program.end() == 0
+        assert not path.exists()
+
+
+async def test_a_hub_on_a_unix_socket_takes_the_place_of_one_that_was_killed(tmp_path):
+    with short_folder() as folder:
+        path = str(folder / "hub.sock")
+        async with serving(tmp_path, "--unix", path) as hub:
+            hub.program.process.kill()
+            await hub.program.process.wait()
+        async with serving(tmp_path, HUB_UNIX=path) as hub:
+            connector = aiohttp.UnixConnector(path)
+            async with (
+                aiohttp.ClientSession("http://localhost", connector=connector) as http,
+                http.get("/healthz") as answer,
+            ):
+                assert answer.status == 200
+
+
+async def test_a_hub_that_nobody_calls_ends_by_itself(tmp_path):
+    async with serving(tmp_path, HUB_HOSTING_IDLE_END_S="0.5") as hub:
+        await hub.program.said("hub is draining", "nobody called for long")
+        assert await hub.program.process.wait() == 0
+
+
+async def test_whoever_is_connected_keeps_a_hub_awake(tmp_path):
+    settings = load({"data_dir": str(tmp_path / "data"), "port": 0}, environ={}, directory=tmp_path)
+    presence = Presence(max_callers=0)
+    async with running(settings, presence) as (_, url), aiohttp.ClientSession() as http:
+        assert presence.quiet_s > 0
+        async with http.ws_connect(f"{url}/worker/socket", protocols=(SUBPROTOCOL,)):
+            assert presence.quiet_s == 0
+        await eventually(lambda: presence.quiet_s > 0)
+
+
+async def test_a_hub_ends_when_its_restart_file_changes(tmp_path):
+    async with serving(tmp_path, HUB_HOSTING_RESTART_FILE="restart.txt") as hub:
+        (tmp_path / "restart.txt").touch()
+        await hub.program.said("hub is draining", "restart.txt changed")
+        assert await hub.program.process.wait() == 0
 
 
 async def test_a_port_that_is_taken_is_a_sentence_and_not_a_traceback(tmp_path):

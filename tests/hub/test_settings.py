@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from hub.settings import LISTS, Settings, SettingsError, field_paths, load
+from hub.settings import (
+    LISTS,
+    SECRET,
+    Origin,
+    Settings,
+    SettingsError,
+    explain,
+    field_paths,
+    load,
+    strangers,
+)
 
 
 def read(directory: Path, overrides: dict[str, Any] | None = None, **environ: str) -> Settings:
@@ -120,7 +130,7 @@ def test_broken_toml_names_the_file_and_the_line(tmp_path):
 
 def test_a_bad_value_in_dotenv_names_the_file_and_the_key(tmp_path):
     dotenv(tmp_path, "HUB_PORT=many")
-    with pytest.raises(SettingsError, match=r"\.env: .*port"):
+    with pytest.raises(SettingsError, match=r"\.env, line 1: .*port"):
         read(tmp_path)
 
 
@@ -174,3 +184,86 @@ def test_a_public_url_may_have_a_port_and_a_path(tmp_path, url):
 def test_settings_cannot_change_afterwards(tmp_path):
     with pytest.raises(AttributeError):
         read(tmp_path).port = 1  # type: ignore[misc]
+
+
+# --- where it stands, and where it comes from ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("# a comment\n\nprot = 1\n", 3),
+        ("[deadlines]\nqueue_s = 1\n\nqueue = 1\n", 4),
+        ("port = 1\n[log]\n  level = 'loud'\n", 3),
+        ("port = 1\n[dedlines]\nqueue_s = 1\n", 2),
+        ("host = 'x'\ndeadlines.queue_s = -1\n", 2),
+        ("port = 1\n\n[workers]\norigins = [\n  1,\n]\n", 4),
+        ("deadlines = 1\n", 1),
+    ],
+)
+def test_a_mistake_in_hub_toml_names_the_line(tmp_path, text, line):
+    toml(tmp_path, text)
+    with pytest.raises(SettingsError, match=rf"hub\.toml, line {line}:"):
+        read(tmp_path)
+
+
+def test_a_mistake_in_dotenv_names_the_line(tmp_path):
+    dotenv(tmp_path, "# mine\nHUB_PORT=8080\nexport HUB_DEADLINES_QUEUE_S=soon\n")
+    with pytest.raises(SettingsError, match=r"\.env, line 3: .*deadlines\.queue_s"):
+        read(tmp_path)
+
+
+def test_an_unknown_name_in_dotenv_is_a_mistake_and_in_the_environment_is_told(tmp_path):
+    dotenv(tmp_path, "OTHER=1\nHUB_PROT=1\n")
+    with pytest.raises(SettingsError, match=r"\.env, line 2: there is no setting HUB_PROT"):
+        read(tmp_path)
+    environ = {"HUB_PROT": "1", "HUB_PORT": "1", "PATH": "x"}
+    assert strangers(environ) == ["HUB_PROT"]
+
+
+def test_a_mistake_in_the_environment_names_the_variable(tmp_path):
+    with pytest.raises(SettingsError, match="the environment, HUB_DEADLINES_QUEUE_S: "):
+        read(tmp_path, HUB_DEADLINES_QUEUE_S="soon")
+
+
+def test_every_setting_tells_its_value_and_its_source(tmp_path):
+    toml(tmp_path, "port = 1\n[deadlines]\nqueue_s = 5\noffer_s = 6\n")
+    dotenv(tmp_path, "\nHUB_DEADLINES_OFFER_S=7\n")
+    told = explain({"host": "::1"}, environ={"HUB_PORT": "2"}, directory=tmp_path)
+    assert [origin.name for origin in told] == [".".join(path) for path in field_paths(Settings)]
+    by_name = {origin.name: origin for origin in told}
+    assert by_name["port"] == Origin("port", 2, "the environment, HUB_PORT")
+    assert by_name["host"].source == "the command line"
+    assert by_name["deadlines.queue_s"].source == f"{tmp_path / 'hub.toml'}, line 3"
+    assert by_name["deadlines.offer_s"] == Origin(
+        "deadlines.offer_s", 7.0, f"{tmp_path / '.env'}, line 2"
+    )
+    assert by_name["debug"] == Origin("debug", False, "default")
+
+
+def test_behind_passenger_other_defaults_hold_and_the_operator_has_the_last_word(tmp_path):
+    toml(tmp_path, "[hosting]\nidle_end_s = 5")
+    settings = read(tmp_path, HUB_HOSTING_KIND="shared")
+    assert settings.workers.wait_s == 0
+    assert settings.trusted_proxies == ["unix"]
+    assert (settings.hosting.idle_end_s, settings.hosting.max_callers) == (5, 4)
+    told = explain(environ={"HUB_HOSTING_KIND": "shared"}, directory=tmp_path)
+    sources = {origin.name: origin.source for origin in told}
+    assert sources["workers.wait_s"] == "default for shared hosting"
+    assert sources["hosting.idle_end_s"].endswith("hub.toml, line 2")
+    assert sources["deadlines.queue_s"] == "default"
+
+
+def test_a_secret_is_not_told(tmp_path):
+    told = explain(environ={"HUB_SECRET_KEY": "of sixteen or more"}, directory=tmp_path)
+    [secret] = [origin for origin in told if origin.name == "secret_key"]
+    assert secret == Origin("secret_key", "(not shown)", "the environment, HUB_SECRET_KEY")
+    assert "sixteen" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [("secret_key", True), ("smtp_password", True), ("bot_token", True), ("answer_tokens", False)],
+)
+def test_secrets_are_known_by_their_names(name, secret):
+    assert bool(SECRET.search(name)) is secret

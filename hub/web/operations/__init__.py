@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from . import invitations, keeping, keys, logs, site_profile, tiers, users, worker_tokens
+from . import database, invitations, keeping, keys, logs, site_profile, tiers, users, worker_tokens
 from .operation import Operation
 
 OPERATIONS = [
@@ -16,8 +16,10 @@ OPERATIONS = [
     *keeping.OPERATIONS,
     *logs.OPERATIONS,
 ]
+LOCAL = database.OPERATIONS
+"""What only the operator of the hub's machine may do, by command line."""
 
 
 def operation_of(run: Callable[..., Any]) -> Operation:
     """The operation that a function is."""
-    return next(operation for operation in OPERATIONS if operation.run is run)
+    return next(operation for operation in (*OPERATIONS, *LOCAL) if operation.run is run)
