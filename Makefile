@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := userscript/node_modules
 BROWSERS := chromium chromium-browser google-chrome microsoft-edge
+SERVERS := /usr/sbin/apache2 /usr/lib/apache2/modules/mod_passenger.so /usr/sbin/nginx /usr/bin/caddy /usr/bin/sqlite3
+SERVER_PACKAGES := apache2-bin libapache2-mod-passenger nginx caddy sqlite3
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium run demo test check bench soak userscript dist
+.PHONY: help setup chromium servers run demo test check bench soak userscript dist
 
 help: ## list these words
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,7 +34,7 @@ check: setup ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check chromium $(NODE_MODULES)/.ready ## everything: lint, types, pytest, node
+test: check chromium servers $(NODE_MODULES)/.ready ## everything: lint, types, pytest, node
 	@# What takes minutes of waiting runs beside the rest.
 	@$(BIN)/python -m pytest -m long > .long.log 2>&1 & long=$$!; \
 	$(BIN)/python -m pytest && $(BIN)/node --test tests/userscript/*.test.js; status=$$?; \
@@ -59,5 +61,13 @@ chromium: ## make sure that there is a browser (as root on Debian: install it)
 	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 	|| echo "There is no Chromium here: install it with your system's package manager. Until then browser tests are skipped."
 
-dist: setup ## build the wheel and the source archive into dist/
+servers: ## make sure that there are Apache with Passenger, nginx and Caddy (as root on Debian: install them)
+	@missing=$$(for file in $(SERVERS); do test -e $$file || echo $$file; done); \
+	test -z "$$missing" && exit; \
+	{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SERVER_PACKAGES); } \
+	|| echo "Not all servers are here ($$missing): install $(SERVER_PACKAGES). Until then their tests are skipped."
+
+dist: setup ## build the wheel, the source archive and the zip for cPanel into dist/
 	$(BIN)/python -m build --outdir dist
+	$(BIN)/python deploy/cpanel/pack.py dist/*.whl

@@ -97,6 +97,40 @@ def test_an_installed_hub_serves(installed, tmp_path):
         hub.communicate()
 
 
+def test_the_zip_for_cpanel_serves_once_unpacked(wheel, installed, tmp_path):
+    """As Passenger does it, in an environment that has the wheel and nothing else."""
+    pack = [sys.executable, str(ROOT / "deploy/cpanel/pack.py"), str(wheel)]
+    made = subprocess.run(pack, check=True, capture_output=True, text=True, timeout=60)
+    with zipfile.ZipFile(made.stdout.strip()) as archive:
+        archive.extractall(tmp_path)
+    [named] = (tmp_path / "requirements.txt").read_text().split()
+    assert (tmp_path / named).read_bytes() == wheel.read_bytes()
+    assert (tmp_path / "README.md").is_file()
+    install = ["install", "--no-deps", "--no-index", "--force-reinstall", "-r", "requirements.txt"]
+    subprocess.run(
+        [installed / "pip", *install], cwd=tmp_path, check=True, capture_output=True, timeout=120
+    )
+    (tmp_path / "hub.toml").write_text("[hosting]\nidle_end_s = 2\n")
+    caller = (
+        "import io, passenger_wsgi\n"
+        "environ = {'REQUEST_METHOD': 'GET', 'PATH_INFO': '/healthz', 'HTTP_HOST': 'localhost'}\n"
+        "environ['wsgi.input'] = io.BytesIO()\n"
+        "answer = passenger_wsgi.application(environ, lambda status, headers: print(status))\n"
+        "print(b''.join(answer).decode())\n"
+    )
+    called = subprocess.run(
+        [installed / "python", "-c", caller],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    log = (tmp_path / "data/hub.log").read_text()
+    assert called.stdout.startswith("200 OK"), called.stderr + log
+    assert '"ok"' in called.stdout
+
+
 @pytest.mark.parametrize("name", ["lmarena-hub", "lmarena-agent"])
 def test_the_programs_are_there(installed, tmp_path, name):
     shown = subprocess.run(
