@@ -142,6 +142,14 @@ def test_every_relative_link_leads_somewhere(document):
     assert not [link for link in relative if not (document.parent / link).exists()]
 
 
+@EACH_DOCUMENT
+def test_every_file_for_deployment_is_there(document):
+    """All but those that the page itself has one write."""
+    text = "\n".join(code_in(document.read_text("utf-8")))
+    named = set(re.findall(r"(?<![\w/])deploy/(?!test_)[\w./*-]+", text)) - {"deploy/docker/.env"}
+    assert not [name for name in named if not list(ROOT.glob(name.rstrip("/")))]
+
+
 def test_every_setting_is_described():
     text = (ROOT / "docs/reference/settings.md").read_text("utf-8")
     undescribed = [

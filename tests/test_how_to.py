@@ -20,6 +20,21 @@ async def test_keys_and_tiers(tmp_path):
             await follow(page, tmp_path, {ADDRESS: hub.url})
 
 
+@pytest.mark.parametrize(
+    ("name", "stopped"),
+    [("backup.md", "## Restore"), ("upgrade.md", "## Back to an older version")],
+)
+async def test_pages_whose_second_half_is_for_a_hub_that_is_stopped(tmp_path, name, stopped):
+    before, heading, after = (HOW_TO / name).read_text("utf-8").partition(stopped)
+    assert heading
+    assert steps(before)
+    assert steps(after)
+    async with serving(tmp_path) as hub:
+        await follow(before, tmp_path)
+        assert await hub.program.end() == 0
+    await follow(after, tmp_path)
+
+
 # --- the runner ----------------------------------------------------------------------------------
 
 
