@@ -215,6 +215,8 @@ async def serve(settings: Settings) -> None:
             loop.add_signal_handler(number, stop.set)
     log = structlog.get_logger()
     hosting = settings.hosting
+    # From the very start: whoever touches it while the hub starts means this hub.
+    untouched = _touched_at(hosting.restart_file)
     presence = Presence(hosting.max_callers) if hosting != Hosting() else None
     async with running(settings, presence) as (hub, address):
         # What start-up made stays for good, and requests leave no cycles: the garbage collector need not
@@ -223,7 +225,7 @@ async def serve(settings: Settings) -> None:
         gc.freeze()
         gc.set_threshold(10_000, 20, 20)
         log.info("hub is ready", address=address, data=str(settings.data))
-        reason = await _reason_to_end(stop, hosting, presence)
+        reason = await _reason_to_end(stop, hosting, presence, untouched)
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, hub.dispatch.hurry)
@@ -236,20 +238,20 @@ async def serve(settings: Settings) -> None:
     log.info("hub has stopped")
 
 
-async def _reason_to_end(stop: asyncio.Event, hosting: Hosting, presence: Presence | None) -> str:
+async def _reason_to_end(
+    stop: asyncio.Event, hosting: Hosting, presence: Presence | None, untouched: float | None
+) -> str:
     if presence is None:
         await stop.wait()
-    restart_file = Path(hosting.restart_file) if hosting.restart_file else None
-    seen = _touched_at(restart_file)
     while not stop.is_set():
         if presence and hosting.idle_end_s and presence.quiet_s >= hosting.idle_end_s:
             return "nobody called for long"
-        if _touched_at(restart_file) != seen:
-            return f"{restart_file} changed"
+        if _touched_at(hosting.restart_file) != untouched:
+            return f"{hosting.restart_file} changed"
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), LOOK_S)
     return "it was told to stop"
 
 
-def _touched_at(file: Path | None) -> float | None:
-    return file.stat().st_mtime if file is not None and file.exists() else None
+def _touched_at(file: str) -> float | None:
+    return os.stat(file).st_mtime if file and os.path.exists(file) else None
