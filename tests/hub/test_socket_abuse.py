@@ -275,7 +275,7 @@ async def test_thousands_of_packets_of_one_frame_are_borne(hub):
 
 
 async def test_pings_whose_pongs_nobody_reads_end_with_the_heartbeat(start_hub):
-    hub = await start_hub(workers={"heartbeat_s": 0.3, "grace_s": 0.1})
+    hub = await start_hub(workers={"heartbeat_s": 1.5, "grace_s": 0.1})
     async with socket_worker(hub, worker="other"), Raw(hub) as raw:
         await raw.hello()
         raw.writer.transport.pause_reading()
