@@ -105,7 +105,7 @@ class Hub:
                 for written in (self.dispatch.store_pieces(), self.dispatch.checkpoint()):
                     if written is not None:
                         await written
-                await self.store.keys.write_used()
+                await self.store.keys.write_seen()
                 await self.store.worker_tokens.write_seen()
 
 

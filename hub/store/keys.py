@@ -6,19 +6,24 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 import msgspec
-from cachetools import TTLCache
 from msgspec import Meta, Struct
 
 from ..errors import AlreadyExists, InvalidRequest, NotFound
 from ..rules.tiers import NO_LIMITS, LimitChanges, Limits, changed
 from .audit import Actor, record
-from .credentials import SHOWN_CHARACTERS, Created, digest, insert, new_id, new_secret, now_us
-from .database import Database, Operation, T
+from .credentials import (
+    SHOWN_CHARACTERS,
+    Created,
+    Credentials,
+    digest,
+    insert,
+    new_id,
+    new_secret,
+    now_us,
+)
 from .users import User, get_user, user_of
 
 PREFIX = "sk-lmb-"
-CACHED = 20_000
-"""Keys held in memory; each takes about a kilobyte."""
 
 Endpoint = Literal["chat.completions", "models", "usage"]
 Pattern = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -92,17 +97,20 @@ _SELECT = """
 """
 
 
-class Keys:
-    """The `api_keys` table, with a cache: keys are looked up with every request.
+class Keys(Credentials[Caller]):
+    """The `api_keys` table."""
 
-    `ttl_s` only bounds how long an idle key stays in memory: every change made through this hub holds at once.
-    """
+    table = "api_keys"
+    prefix = PREFIX
+    seen_column = "last_used_at"
 
-    def __init__(self, database: Database, ttl_s: float) -> None:
-        self._database = database
-        self._cache: TTLCache[bytes, Caller] = TTLCache(CACHED, ttl_s)
-        self._changes = 0
-        self._used: dict[str, int] = {}
+    def _select(self, connection: sqlite3.Connection, hashed: bytes) -> Caller | None:
+        row = connection.execute(
+            _SELECT + " WHERE k.hash = ? AND k.revoked_at IS NULL", (hashed,)
+        ).fetchone()
+        if row is None:
+            return None
+        return Caller(_key_of(row), _owner(row) if row["user_id"] else None)
 
     async def create(
         self,
@@ -148,18 +156,9 @@ class Keys:
 
     async def find(self, secret: str) -> Caller | None:
         """Who calls with this secret; None for an unknown, revoked or expired one."""
-        if not secret.startswith(PREFIX):
-            return None
-        hashed = digest(secret)
-        caller = self._cache.get(hashed)
+        caller = await self._look_up(secret)
         if caller is None:
-            changes = self._changes
-            caller = await self._database.read(lambda connection: _select(connection, hashed))
-            if caller is None:
-                return None
-            # A revocation may have happened while we read.
-            if changes == self._changes:
-                self._cache[hashed] = caller
+            return None
         expires_at = caller.key.expires_at
         return None if expires_at is not None and expires_at <= time.time() else caller
 
@@ -233,20 +232,6 @@ class Keys:
 
         return await self._change(replace)
 
-    async def revoke(self, key_id: str, actor: Actor) -> bool:
-        """End a key from the next request on; False if there was none of that id."""
-
-        def update(connection: sqlite3.Connection) -> bool:
-            changed = connection.execute(
-                "UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL",
-                (now_us(), key_id),
-            ).rowcount
-            if changed:
-                record(connection, actor, "api_keys.revoke", key_id)
-            return bool(changed)
-
-        return await self._change(update)
-
     async def set_limits(self, key_id: str, changes: LimitChanges, actor: Actor) -> Key:
         """Change limits of its own, and of the keys that it shares them with. Raises NotFound."""
 
@@ -260,34 +245,6 @@ class Keys:
             return _get(connection, key_id)[0]
 
         return await self._change(update)
-
-    def used(self, key_id: str) -> None:
-        """Remember that a key was used just now; `write_used` writes it down."""
-        self._used[key_id] = now_us()
-
-    async def write_used(self) -> None:
-        """Write down which keys were used since the last time."""
-        used, self._used = self._used, {}
-        if used:
-            rows = [(at, key_id) for key_id, at in used.items()]
-            await self._database.write(
-                lambda connection: (
-                    connection.executemany(
-                        "UPDATE api_keys SET last_used_at = ? WHERE id = ?", rows
-                    ).rowcount
-                )
-            )
-
-    def forget(self) -> None:
-        """Something about keys or users changed: look everything up afresh."""
-        self._changes += 1
-        self._cache.clear()
-
-    async def _change(self, operation: Operation[T]) -> T:
-        try:
-            return await self._database.write(operation)
-        finally:
-            self.forget()
 
 
 def _check(owner: User | None, scopes: Scopes, own_workers_only: bool) -> None:
@@ -310,15 +267,6 @@ def _check_rotation(connection: sqlite3.Connection, key: Key) -> None:
     ).fetchone()
     if successor is not None:
         raise AlreadyExists(f"This key is followed by {successor['id']} already: rotate that one.")
-
-
-def _select(connection: sqlite3.Connection, hashed: bytes) -> Caller | None:
-    row = connection.execute(
-        _SELECT + " WHERE k.hash = ? AND k.revoked_at IS NULL", (hashed,)
-    ).fetchone()
-    if row is None:
-        return None
-    return Caller(_key_of(row), _owner(row) if row["user_id"] else None)
 
 
 def _get(connection: sqlite3.Connection, key_id: str) -> tuple[Key, Any]:

@@ -5,18 +5,24 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
-from cachetools import TTLCache
 from msgspec import Struct
 
 from ..errors import InvalidRequest
 from .audit import Actor, record
-from .credentials import SHOWN_CHARACTERS, Created, digest, insert, new_id, new_secret, now_us
-from .database import Database, Operation, T
+from .credentials import (
+    SHOWN_CHARACTERS,
+    Created,
+    Credentials,
+    digest,
+    insert,
+    new_id,
+    new_secret,
+    now_us,
+)
 from .keys import Pattern
 from .users import get_user
 
 PREFIX = "wt-lmb-"
-CACHED = 10_000
 
 
 class WorkerToken(Struct, frozen=True):
@@ -51,14 +57,16 @@ _SELECT = """
 """
 
 
-class WorkerTokens:
-    """The `worker_tokens` table; the cache is as that of keys."""
+class WorkerTokens(Credentials[WorkerToken]):
+    """The `worker_tokens` table."""
 
-    def __init__(self, database: Database, ttl_s: float) -> None:
-        self._database = database
-        self._cache: TTLCache[bytes, WorkerToken] = TTLCache(CACHED, ttl_s)
-        self._changes = 0
-        self._seen: dict[str, int] = {}
+    table = "worker_tokens"
+    prefix = PREFIX
+    seen_column = "last_seen_at"
+
+    def _select(self, connection: sqlite3.Connection, hashed: bytes) -> WorkerToken | None:
+        row = connection.execute(_SELECT + " AND t.hash = ?", (hashed,)).fetchone()
+        return _token_of(row) if row else None
 
     async def create(
         self,
@@ -106,18 +114,9 @@ class WorkerTokens:
 
     async def find(self, secret: str) -> WorkerToken | None:
         """Whose secret this is; None for an unknown or revoked one, or a disabled owner's."""
-        if not secret.startswith(PREFIX):
-            return None
-        hashed = digest(secret)
-        token = self._cache.get(hashed)
-        if token is None:
-            changes = self._changes
-            token = await self._database.read(lambda connection: _find(connection, hashed))
-            # A revocation may have happened while we read.
-            if token is not None and changes == self._changes:
-                self._cache[hashed] = token
+        token = await self._look_up(secret)
         if token is not None:
-            self._seen[token.id] = now_us()
+            self.seen(token.id)
         return token
 
     async def all(self, user: str | None = None) -> list[WorkerToken]:
@@ -130,49 +129,6 @@ class WorkerTokens:
             ).fetchall()
 
         return [_token_of(row) for row in await self._database.read(select)]
-
-    async def revoke(self, token_id: str, actor: Actor) -> bool:
-        """End a token; False if there was none of that id."""
-
-        def update(connection: sqlite3.Connection) -> bool:
-            changed = connection.execute(
-                "UPDATE worker_tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL",
-                (now_us(), token_id),
-            ).rowcount
-            if changed:
-                record(connection, actor, "worker_tokens.revoke", token_id)
-            return bool(changed)
-
-        return await self._change(update)
-
-    async def write_seen(self) -> None:
-        """Write down which tokens were shown since the last time."""
-        seen, self._seen = self._seen, {}
-        if seen:
-            rows = [(at, token_id) for token_id, at in seen.items()]
-            await self._database.write(
-                lambda connection: (
-                    connection.executemany(
-                        "UPDATE worker_tokens SET last_seen_at = ? WHERE id = ?", rows
-                    ).rowcount
-                )
-            )
-
-    def forget(self) -> None:
-        """Something about tokens or users changed: look everything up afresh."""
-        self._changes += 1
-        self._cache.clear()
-
-    async def _change(self, operation: Operation[T]) -> T:
-        try:
-            return await self._database.write(operation)
-        finally:
-            self.forget()
-
-
-def _find(connection: sqlite3.Connection, hashed: bytes) -> WorkerToken | None:
-    row = connection.execute(_SELECT + " AND t.hash = ?", (hashed,)).fetchone()
-    return _token_of(row) if row else None
 
 
 def _token_of(row: Any) -> WorkerToken:

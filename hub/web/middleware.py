@@ -156,7 +156,7 @@ async def identify(request: web.Request) -> Caller:
         raise InvalidApiKey
     if caller.user is not None and caller.user.disabled:
         raise AccountDisabled
-    keys.used(caller.key.id)
+    keys.seen(caller.key.id)
     request[CALLER] = caller
     return caller
 

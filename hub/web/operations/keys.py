@@ -76,7 +76,7 @@ async def create_key(office: Office, body: NewKey) -> Created:
 
 async def list_keys(office: Office, body: OfWhom) -> list[Key]:
     """All keys that are not revoked, the oldest first."""
-    await office.store.keys.write_used()
+    await office.store.keys.write_seen()
     return await office.store.keys.all(body.user)
 
 
