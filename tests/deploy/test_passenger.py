@@ -11,7 +11,7 @@ import pytest
 
 from tests.deploy.apache import Hosted, hosting, polling_agent
 from tests.deploy.servers import needs_passenger, processes_with
-from tests.processes import PROSE, bearer, chat, eventually, text_of
+from tests.processes import PROSE, bearer, chat, eventually, run, text_of
 
 pytestmark = [needs_passenger, pytest.mark.timeout(120)]
 SLOW = "a word at a time " * 5
@@ -190,9 +190,13 @@ async def test_a_hub_killed_under_load_is_replaced_and_nothing_is_lost_or_billed
             await health(http, hosted)
             took.append(time.monotonic() - began)
             assert hosted.hub != killed
+        # A machine that is busy with other things takes longer merely to load our code.
+        began = time.monotonic()
+        await run(hosted.app, "--version")
+        pace = time.monotonic() - began
         over.set()
         await asyncio.gather(*callers)
-        assert min(took) < 2
+        assert min(took) < max(2, 3 * pace)
         # A fourth start settles what the third left open, if it left anything.
         rows = await hosted.settled()
     states = {row["id"]: row["state"] for row in rows}
