@@ -10,8 +10,9 @@ import msgspec
 import structlog
 from cachetools import TTLCache
 
-from ..protocol import Close, Model
+from ..protocol import Close
 from ..rules import tokens
+from ..rules.catalogue import Offer, join
 from ..rules.folding import check_template
 from ..settings import Settings
 from ..store import Store, open_store
@@ -49,7 +50,7 @@ class Hub:
         self.feed.listen(self.alarms.hear)
         self.roster = Roster(settings, self.feed, msgspec.to_builtins(store.profiles.current))
         self.gate = Gate(store)
-        self._models: TTLCache[tuple[int, str, bool], dict[str, Model]] = TTLCache(
+        self._models: TTLCache[tuple[int, str, bool], dict[str, Offer]] = TTLCache(
             MODEL_LISTS, settings.cache.model_list_ttl
         )
         self.sign_in = SignIn(settings, store)
@@ -59,13 +60,19 @@ class Hub:
         self.metrics = Metrics(settings, store, self.alarms, self.roster, self.dispatch)
         self.feed.listen(self.metrics.hear)
 
-    def models_of(self, caller: Caller) -> dict[str, Model]:
+    def models_of(self, caller: Caller) -> dict[str, Offer]:
         """What the live workers that this caller may use offer, by id in order; remembered until that changes."""
         whose = (self.roster.version, caller.user_id, caller.key.own_workers_only)
         models = self._models.get(whose)
         if models is None:
-            models = self._models[whose] = dict(sorted(self.roster.models(caller).items()))
+            models = self._models[whose] = {
+                name: self._offer(caller, name) for name in sorted(self.roster.models(caller))
+            }
         return models
+
+    def _offer(self, caller: Caller, model: str) -> Offer:
+        offering = self.roster.offering_to(caller, model)
+        return join([worker.models[model] for worker in offering])
 
     async def accounts_changed(self) -> None:
         """After a change to users or worker tokens: sessions that are not allowed any more end at once."""

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from ..errors import HubError, InvalidRequest, UnsupportedParameter
 from ..protocol import Piece, mend
+from .catalogue import Offer
 from .deltas import LONGEST_TEXT, clean_delta, groups, markdown, shown_logprobs, slices, split_delta
 from .tools import Choice, Tool, check_choice
 
@@ -570,6 +571,21 @@ def error_event(error: HubError) -> bytes:
     return b"data: " + orjson.dumps(error.body()) + b"\n\n"
 
 
-def model_object(model_id: str, created: int, owned_by: str) -> dict[str, Any]:
-    """A model as the list shows it; `created` in Unix seconds."""
-    return {"id": model_id, "object": "model", "created": created, "owned_by": owned_by}
+def model_object(offer: Offer, created: int) -> dict[str, Any]:
+    """A model as the list shows it: OpenAI's four members, then ours. `created` in Unix seconds."""
+    model, workers = offer
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": created,
+        "owned_by": owner(offer),
+        "modalities": {"input": model.modalities.takes, "output": model.modalities.gives},
+        "features": model.features,
+        "context_length": model.context,
+        "workers": workers,
+    }
+
+
+def owner(offer: Offer) -> str:
+    """Whose model it is."""
+    return offer.model.organization or "arena"

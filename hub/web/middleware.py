@@ -135,7 +135,8 @@ def _pattern(request: web.Request) -> str:
 def _unknown_url(request: web.Request) -> str:
     path = request.path[:200]
     base = request.app[HUB].settings.public_url.rstrip("/") or "http://<this hub>"
-    if path.rstrip("/").endswith(("/chat/completions", "/models")) and "/v1" not in path:
+    lost = path.rstrip("/").endswith(("/chat/completions", "/models")) and "/v1" not in path
+    if lost or path.lstrip("/").startswith("api/"):
         return f"There is nothing at {path}. The base URL of this API is {base}/v1."
     return f"There is nothing at {path}."
 

@@ -8,6 +8,7 @@ from . import (
     completions,
     health,
     models,
+    ollama,
     organization,
     pages,
     sign_in,
@@ -25,6 +26,9 @@ def public_routes() -> list[web.AbstractRouteDef]:
     return [
         *route("GET", "/v1/models", models.list_models),
         *route("GET", "/v1/models/{model:.+}", models.retrieve_model),
+        *route("GET", "/api/version", ollama.version),
+        *route("GET", "/api/tags", ollama.tags),
+        *route("GET", "/api/ps", ollama.loaded),
         *route("POST", "/v1/chat/completions", completions.create_chat_completion),
         *route("GET", "/v1/chat/completions", stored.list_completions),
         *route("GET", "/v1/chat/completions/{completion}", stored.retrieve_completion),

@@ -11,7 +11,7 @@ AGENT = HUB.parent / "agent"
 ORDER = """
     __init__
     errors protocol settings
-    rules.tools rules.deltas rules.openai rules.tokens rules.images rules.cutting
+    rules.catalogue rules.tools rules.deltas rules.openai rules.tokens rules.images rules.cutting
     rules.rotation rules.breaker rules.health rules.scaling rules.attempt rules.folding rules.profile
     rules.money rules.durations rules.turns rules.window rules.budget rules.tiers rules.passwords
     rules.price_list rules.addresses rules.spreadsheet
@@ -21,7 +21,7 @@ ORDER = """
     live.feed live.log live.alarms live.timer live.throttle live.sign_in
     live.gate live.jobs live.line live.rota live.workers live.dispatch live.outbound
     live.upkeep live.metrics live.scaling live.hub
-    web.state web.addresses web.cors web.session web.middleware web.presence web.pictures web.completions web.stored web.models web.usage web.organization
+    web.state web.addresses web.cors web.session web.middleware web.presence web.pictures web.completions web.stored web.models web.ollama web.usage web.organization
     web.worker_socket web.worker_poll
     web.operations.operation web.operations.users web.operations.invitations web.operations.keys web.operations.worker_tokens
     web.operations.tiers web.operations.site_profile web.operations.keeping web.operations.logs web.operations.database
