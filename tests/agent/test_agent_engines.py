@@ -13,6 +13,7 @@ from double import PATIENCE_S, eventually, free_port, hub_double, running_agent
 from agent.catalogue import Catalogue, CataloguePace
 from agent.engines import Delta, EngineFailure, Finish, Job, Text
 from agent.engines.echo import EchoEngine
+from agent.engines.example import example
 from agent.engines.openai import OpenAIEngine, UpstreamPace
 from agent.engines.sse import Event, EventParser
 from hub.protocol import End, ModelsFrame, StatusFrame
@@ -139,6 +140,90 @@ async def test_echo_fail_fails_after_three_pieces():
         await hub.over(failing)
         assert failing.pieces == 3
         assert failing.last.code == "upstream_error"
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "parameters": {
+            "type": "object",
+            "properties": {"where": {"type": "string"}, "far": {"type": "boolean"}},
+            "required": ["where"],
+        },
+    },
+}
+OTHER = {"type": "function", "function": {"name": "other"}}
+
+
+async def able(*messages: dict[str, Any], **members: Any) -> list[Any]:
+    said = [{"role": "user", "content": "over there"}, *messages]
+    body = job("echo-tools", messages=said, **members)
+    return [part async for part in EchoEngine().answer(body)]
+
+
+@pytest.mark.parametrize(
+    ("choice", "name", "arguments"),
+    [
+        (None, "look", '{"where":"over there"}'),
+        ("auto", "look", '{"where":"over there"}'),
+        ("required", "look", '{"where":"over there"}'),
+        ({"type": "function", "function": {"name": "other"}}, "other", "{}"),
+    ],
+)
+async def test_echo_tools_calls_a_tool_with_what_was_said(choice, name, arguments):
+    call, end = await able(tools=[TOOL, OTHER], tool_choice=choice)
+    (called,) = call.delta["tool_calls"]
+    assert called["function"] == {"name": name, "arguments": arguments}
+    assert called["id"].startswith("call_")
+    assert end.finish_reason == "tool_calls"
+
+
+async def test_echo_tools_says_what_a_tool_answered_or_what_was_said():
+    answer = {"role": "tool", "tool_call_id": "call_1", "content": "nothing there"}
+    assert (await able(answer, tools=[TOOL]))[:-1] == [Text("nothing "), Text("there")]
+    assert (await able(tools=[TOOL], tool_choice="none"))[0] == Text("over ")
+    assert (await able())[0] == Text("over ")
+
+
+async def test_echo_tools_keeps_to_the_format_that_is_asked_for():
+    schema = {"name": "s", "schema": TOOL["function"]["parameters"]}
+    *texts, _ = await able(response_format={"type": "json_schema", "json_schema": schema})
+    assert "".join(part.text for part in texts) == '{"where":"over there"}'
+    *texts, _ = await able(response_format={"type": "json_object"})
+    assert "".join(part.text for part in texts) == '{"echo":"over there"}'
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "string"}, "so"),
+        ({}, "so"),
+        (None, "so"),
+        (True, "so"),
+        ({"const": 5}, 5),
+        ({"type": "string", "enum": ["ok", "no"]}, "ok"),
+        ({"type": "integer", "minimum": 3}, 3),
+        ({"type": "number"}, 0),
+        ({"type": "boolean"}, False),
+        ({"type": ["null", "string"]}, None),
+        ({"type": "array", "items": {"type": "null"}, "minItems": 2}, [None, None]),
+        ({"type": "array"}, []),
+        ({"anyOf": [{"type": "boolean"}, {"type": "null"}]}, False),
+        ({"properties": {"a": {"const": 1}, "b": {"const": 2}}}, {"a": 1, "b": 2}),
+        ({"type": "object", "properties": {"a": {"const": 1}}, "required": []}, {}),
+        ({"type": "object"}, {}),
+        ({"$ref": "#/$defs/it", "$defs": {"it": {"const": 7}}}, 7),
+    ],
+)
+def test_an_example_is_what_its_schema_allows(schema, value):
+    assert example(schema, "so") == value
+
+
+def test_a_schema_that_contains_itself_has_an_end():
+    assert example({"$ref": "#"}, "so") == "so"
+    inside = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+    assert example(inside, "so")["a"]["a"]
 
 
 # --- server-sent events ------------------------------------------------------------------------------

@@ -39,7 +39,12 @@ async def test_hello_introduces_the_agent(transport):
             4,
             "lab",
         )
-        assert [model.id for model in hello.models] == ["echo", "echo-slow", "echo-fail"]
+        assert [model.id for model in hello.models] == [
+            "echo",
+            "echo-slow",
+            "echo-fail",
+            "echo-tools",
+        ]
         assert hello.state == "ready"
         assert hello.resume is None
         await eventually(lambda: agent.session.connected)

@@ -37,7 +37,7 @@ async def test_the_tags_are_the_models_of_the_list(hub):
 
 
 async def test_a_key_sees_only_the_tags_it_may_use(hub):
-    key = await hub.new_key("narrow", scopes=Scopes(models=("two",)))
+    key = await hub.new_key("narrow", scopes=Scopes(models=["two"]))
     async with socket_worker(hub, models=MODELS):
         models = (await get(hub.calling(key), "/api/tags")).json["models"]
     assert [model["name"] for model in models] == ["two"]

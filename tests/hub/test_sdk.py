@@ -45,7 +45,7 @@ async def test_no_worker_means_no_models(sdk):
 
 async def test_the_models_of_live_workers_are_listed(sdk, echo):
     models = (await sdk.models.list()).data
-    assert [model.id for model in models] == ["echo", "echo-fail", "echo-slow"]
+    assert [model.id for model in models] == ["echo", "echo-fail", "echo-slow", "echo-tools"]
     assert {model.owned_by for model in models} == {"echo"}
 
 
