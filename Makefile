@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := userscript/node_modules
+CLIENTS := .clients
+CLIENTS_READY := $(CLIENTS)/openai-2/.ready $(CLIENTS)/aider/.ready tests/clients/node_modules/.ready
 BROWSERS := chromium chromium-browser google-chrome microsoft-edge
 SERVERS := /usr/sbin/apache2 /usr/lib/apache2/modules/mod_passenger.so /usr/sbin/nginx /usr/bin/caddy /usr/bin/sqlite3
 SERVER_PACKAGES := apache2-bin libapache2-mod-passenger nginx caddy sqlite3
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium servers run demo test check bench soak userscript dist
+.PHONY: help setup chromium clients servers run demo test check bench soak userscript dist
 
 help: ## list these words
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,7 +36,7 @@ check: setup ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check chromium servers $(NODE_MODULES)/.ready ## everything: lint, types, pytest, node
+test: check chromium clients servers $(NODE_MODULES)/.ready ## everything: lint, types, pytest, node
 	@# What takes minutes of waiting runs beside the rest.
 	@$(BIN)/python -m pytest -m long > .long.log 2>&1 & long=$$!; \
 	$(BIN)/python -m pytest && $(BIN)/node --test tests/userscript/*.test.js; status=$$?; \
@@ -53,6 +55,18 @@ userscript: setup $(NODE_MODULES)/.ready ## bundle the userscript into userscrip
 
 $(NODE_MODULES)/.ready: userscript/package-lock.json | $(VENV)/.ready
 	$(BIN)/npm ci --prefix userscript
+	@touch $@
+
+clients: setup $(CLIENTS_READY) ## install the clients that tests run and that need a place of their own
+
+$(CLIENTS)/%/.ready: tests/clients/%.txt
+	@# Apart from .venv: each wants other versions of what the rest needs.
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+tests/clients/node_modules/.ready: tests/clients/package-lock.json | $(VENV)/.ready
+	$(BIN)/npm ci --prefix tests/clients
 	@touch $@
 
 chromium: ## make sure that there is a browser (as root on Debian: install it)

@@ -97,13 +97,16 @@ async def program(directory: Path, *arguments: str, **environ: str) -> AsyncIter
 
 async def run(directory: Path, *arguments: str, **environ: str) -> Ran:
     """One `lmarena-hub` command, from start to end, with `directory` as the working directory."""
+    return await execute(directory, sys.executable, "-m", "hub", *arguments, **environ)
+
+
+async def execute(directory: Path, *command: str | Path, **environ: str) -> Ran:
+    """Any command, from start to end; it has nothing to read."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "hub",
-        *arguments,
+        *command,
         cwd=directory,
         env=environment(**environ),
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
