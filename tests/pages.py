@@ -1,5 +1,7 @@
 """How-to pages, followed as they stand: each `$ command` of their console blocks, and what it prints.
 
+A block after a line that ends with `name`: is a file, which the reader saves under that name.
+
 A page shows examples of what differs from run to run. The runner knows them by their shape, and puts what it
 got itself into the commands that follow, as a reader would:
 
@@ -34,6 +36,21 @@ class Step(NamedTuple):
     command: str
     shown: list[str]
     line: int
+
+
+class Saved(NamedTuple):
+    """A file of a page."""
+
+    name: str
+    content: str
+
+
+def saved(text: str) -> list[Saved]:
+    """All files of a page."""
+    found = re.findall(
+        r"`([\w.-]+)`:\n\n```(?!console)\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    )
+    return [Saved(name, content) for name, content in found]
 
 
 def steps(text: str) -> list[Step]:
@@ -73,13 +90,14 @@ class Shell:
 
 
 @asynccontextmanager
-async def shell(directory: Path) -> AsyncIterator[Shell]:
-    """A bash in a directory, with our programs on its path."""
-    ours = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+async def shell(directory: Path, *places: Path, **environ: str) -> AsyncIterator[Shell]:
+    """A bash in a directory, with our programs on its path, and those of other places."""
+    path = [Path(sys.executable).parent, *places, os.environ["PATH"]]
+    environ = {"PATH": os.pathsep.join(map(str, path)), "PYTHONIOENCODING": "utf-8", **environ}
     process = await asyncio.create_subprocess_exec(
         *("bash", "--norc", "--noprofile"),
         cwd=directory,
-        env=environment(PATH=ours, PYTHONIOENCODING="utf-8", TZ="UTC"),
+        env=environment(TZ="UTC", **environ),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -150,9 +168,16 @@ def _shape(example: str) -> str:
     return rf"{start}[0-9a-f]{{{digits}}}"
 
 
-async def follow(page: str, directory: Path, known: dict[str, str] | None = None) -> None:
-    """Carry out the text of a page in a directory. Raises AssertionError where something else comes than it shows."""
+async def follow(
+    page: str, directory: Path, known: dict[str, str] | None = None, *places: Path, **environ: str
+) -> None:
+    """Carry out the text of a page in a directory, with programs from these places.
+
+    Raises AssertionError where something else comes than it shows.
+    """
     reader = Reader(known or {})
-    async with shell(directory) as bash:
+    for name, content in saved(page):
+        (directory / name).write_text(reader.typed(content), "utf-8")
+    async with shell(directory, *places, **environ) as bash:
         for step in steps(page):
             reader.compare(step, await bash.run(reader.typed(step.command)))

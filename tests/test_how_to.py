@@ -1,10 +1,12 @@
 """The how-to pages show what happens; and the runner that says so can fail."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.pages import follow, steps
+from tests.clients.places import NODE_MODULES, OF_THEIR_OWN
+from tests.pages import Saved, follow, saved, steps
 from tests.processes import agent, run, serving
 
 HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
@@ -35,6 +37,23 @@ async def test_pages_whose_second_half_is_for_a_hub_that_is_stopped(tmp_path, na
     await follow(after, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "client", ["curl", "openai-python", "openai-node", "langchain", "llm", "aider"]
+)
+async def test_use_with(tmp_path, client):
+    if client == "aider" and sys.version_info >= (3, 13):
+        pytest.skip("aider has no release for this Python")
+    page = (HOW_TO / f"use-with-{client}.md").read_text("utf-8")
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    (tmp_path / "llm").mkdir()
+    environ = {"HOME": str(tmp_path), "LLM_USER_PATH": str(tmp_path / "llm")}
+    environ["AIDER_ANALYTICS"] = "false"
+    async with serving(tmp_path) as hub, agent(hub):
+        known = {ADDRESS: hub.url, "sk-lmb-5f0c…": await hub.key()}
+        await follow(page, tmp_path, known, OF_THEIR_OWN / "aider/bin", **environ)
+
+
 # --- the runner ----------------------------------------------------------------------------------
 
 
@@ -45,6 +64,18 @@ def page(*lines: str) -> str:
 def test_steps_are_read_with_their_continuations():
     text = "$ not here\n```console\n$ one \\\n  more\nout\n\n$ two\n```\n```sh\n$ nor here\n```\n"
     assert steps(text) == [("one \\\n  more", ["out", ""], 3), ("two", [], 7)]
+
+
+def test_files_are_read_with_their_names():
+    text = "Save as `a.py`:\n\n```python\none\n\ntwo\n```\n\n```sh\nno file\n```\n"
+    text += "And `b`:\n\n```\n```\n\nThen `run` it:\n\n```console\n$ run\n```\n"
+    assert saved(text) == [Saved("a.py", "one\n\ntwo\n"), Saved("b", "")]
+
+
+async def test_a_file_is_saved_with_ones_own_values(tmp_path):
+    text = "Save as `it`:\n\n```text\nHUB/v1\n```\n" + page("$ cat it", "HUB/v1")
+    await follow(text, tmp_path, {"HUB": "http://h"})
+    assert (tmp_path / "it").read_text() == "http://h/v1\n"
 
 
 @pytest.mark.parametrize(
