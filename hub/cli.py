@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -11,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 import click
 import msgspec
 import rich
+from rich.live import Live
 from rich.markup import escape
 
 from . import __version__, control, doctor
@@ -22,7 +24,7 @@ from .rules import price_list
 from .settings import Settings, SettingsError, explain, load, strangers
 from .store import NewerDatabase
 from .store.vault import FILE as VAULT_KEYS
-from .tables import cell, flat, print_table, printable
+from .tables import cell, flat, print_table, printable, table_of
 from .web.operations import (
     database,
     invitations,
@@ -34,6 +36,7 @@ from .web.operations import (
     tiers,
     users,
     worker_tokens,
+    workers,
 )
 
 try:
@@ -46,6 +49,9 @@ Tell = Callable[[Any], None]
 
 data_option = click.option("--data", metavar="DIR", help="The data directory (default: data).")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+LOOK_S = 1.0
+"""How often a command that watches looks again."""
+WORKER_COLUMNS = "id name kind token region transport state reason busy slots models weight completed failed resting"
 ASK = ""
 """What `--password` says when nothing follows it."""
 PASSWORD_VARIABLE = "LMARENA_PASSWORD"  # noqa: S105 - its name
@@ -284,8 +290,68 @@ command(
     tell=said("removed {journal} rows of the journal, {stored_completions} stored completions"),
 )
 
+told = said("told {name}")
+command(main, "drain", workers.drain_worker, "id", tell=told)
+command(main, "kick", workers.kick_worker, "id", tell=told)
+command(main, "weight", workers.weigh_worker, "id", "weight", tell=told)
+
 command(main, "audit-log", logs.audit_log, tell=table("at actor address action subject detail"))
 command(main, "system-log", logs.system_log, tell=table("at kind subject message"))
+
+
+@main.command("workers", help=operation_of(workers.list_workers).summary)
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@data_option
+@json_option
+def workers_command(watch: bool, data: str | None, as_json: bool) -> None:
+    rows = _call(data, workers.list_workers, {})
+    if as_json:
+        click.echo(json.dumps(rows))
+    elif not watch:
+        table(WORKER_COLUMNS)(rows)
+    else:
+        _watch(data, rows)
+
+
+def _watch(data: str | None, rows: list[dict[str, Any]]) -> None:
+    with Live(auto_refresh=False) as screen:
+        while True:
+            screen.update(table_of(rows, WORKER_COLUMNS.split()), refresh=True)
+            _pause()
+            rows = _call(data, workers.list_workers, {})
+
+
+@main.command("requests", help=operation_of(workers.list_requests).summary)
+@click.option("--count", type=click.IntRange(1, 1000), default=20, help="How many at most.")
+@click.option("--follow", is_flag=True, help="Go on with those to come, until Ctrl-C.")
+@data_option
+@json_option
+def requests_command(count: int, follow: bool, data: str | None, as_json: bool) -> None:
+    seen = 0
+    while True:
+        for row in _call(data, workers.list_requests, {"count": count, "after": seen}):
+            seen, count = row["number"], 1000
+            click.echo(json.dumps(row) if as_json else _request_line(row))
+        if not follow:
+            return
+        _pause()
+
+
+def _pause() -> None:
+    """Until it is time to look again; Ctrl-C is how watching ends."""
+    try:
+        time.sleep(LOOK_S)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _request_line(row: dict[str, Any]) -> str:
+    first = "" if row["first_piece_s"] is None else f", first piece {row['first_piece_s']:.2f} s"
+    return printable(
+        f"{cell('at', row['at'])}  {row['state']:9}  {row['error'] or 'ok'}  {row['model']}"
+        f"  {row['key']} > {row['worker'] or 'nobody'}  {row['duration_s']:.2f} s"
+        f" (in line {row['waited_s']:.2f} s{first})  {row['tokens_in']} > {row['tokens_out']} tokens"
+    )
 
 
 @price.command("import")

@@ -16,6 +16,14 @@ TIMES = ("at", "valid_from")
 
 
 def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
+    """Print a table of these columns."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDEST
+    console.print(table_of(rows, columns))
+
+
+def table_of(rows: list[dict[str, Any]], columns: list[str]) -> Table:
     """Rows as a table of these columns, without those that are empty everywhere."""
     cells = [[printable(cell(name, row.get(name))) for name in columns] for row in rows]
     shown = [number for number in range(len(columns)) if any(row[number] for row in cells)]
@@ -26,10 +34,7 @@ def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
         )
     for row in cells:
         table.add_row(*(escape(row[number]) for number in shown))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDEST
-    console.print(table)
+    return table
 
 
 def printable(text: str) -> str:

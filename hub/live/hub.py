@@ -25,6 +25,7 @@ from .feed import Feed
 from .gate import Gate
 from .metrics import Metrics
 from .outbound import Outbound
+from .recent import RecentRequests
 from .scaling import Scaling
 from .sign_in import SignIn
 from .upkeep import keep_up
@@ -56,6 +57,8 @@ class Hub:
         self.sign_in = SignIn(settings, store)
         self.outbound = Outbound(settings)
         self.dispatch = Dispatch(settings, store, self.roster, self.gate, self.feed)
+        self.recent = RecentRequests()
+        self.feed.listen(self.recent.hear)
         self.scaling = Scaling(settings.scaling, self.roster, self.dispatch)
         self.metrics = Metrics(settings, store, self.alarms, self.roster, self.dispatch)
         self.feed.listen(self.metrics.hear)

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from time import monotonic
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -248,6 +249,12 @@ class Worker:
     @property
     def max_bytes(self) -> int:
         return self._settings.max_body_bytes + PACKET_ROOM
+
+    @property
+    def handle(self) -> str:
+        """Its name for operators: the same over all its sessions, and no help to whoever would resume one."""
+        identity = f"{self.token.id}\0{self.id}".encode()
+        return blake2b(identity, digest_size=6).hexdigest()
 
     # --- what it may take
 

@@ -20,11 +20,11 @@ ORDER = """
     store.tiers store.ledger store.journal store.vault store.backup store.content store.workers store.profiles store.__init__
     live.feed live.log live.alarms live.timer live.throttle live.sign_in
     live.gate live.jobs live.line live.rota live.workers live.dispatch live.outbound
-    live.upkeep live.metrics live.scaling live.hub
+    live.upkeep live.metrics live.recent live.scaling live.hub
     web.state web.addresses web.cors web.session web.middleware web.presence web.pictures web.completions web.stored web.models web.ollama web.usage web.organization
     web.worker_socket web.worker_poll
     web.operations.operation web.operations.users web.operations.invitations web.operations.keys web.operations.worker_tokens
-    web.operations.tiers web.operations.site_profile web.operations.keeping web.operations.logs web.operations.database
+    web.operations.tiers web.operations.site_profile web.operations.keeping web.operations.logs web.operations.database web.operations.workers
     web.operations.__init__
     web.openapi web.admin web.health web.pages web.sign_in web.userscript web.routes
     app control passenger doctor options tables cli __main__

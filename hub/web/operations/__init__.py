@@ -3,7 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-from . import database, invitations, keeping, keys, logs, site_profile, tiers, users, worker_tokens
+from . import (
+    database,
+    invitations,
+    keeping,
+    keys,
+    logs,
+    site_profile,
+    tiers,
+    users,
+    worker_tokens,
+    workers,
+)
 from .operation import Operation
 
 OPERATIONS = [
@@ -11,6 +22,7 @@ OPERATIONS = [
     *invitations.OPERATIONS,
     *keys.OPERATIONS,
     *worker_tokens.OPERATIONS,
+    *workers.OPERATIONS,
     *tiers.OPERATIONS,
     *site_profile.OPERATIONS,
     *keeping.OPERATIONS,
