@@ -32,6 +32,7 @@ from .web.operations import (
     keys,
     logs,
     operation_of,
+    routing,
     site_profile,
     tiers,
     users,
@@ -101,6 +102,11 @@ def limits(answer: Any) -> None:
     """Tell the limits that somebody has now."""
     told = cell("limits", answer["limits"]) or "no limits"
     click.echo(printable(f"{answer['name']}: {told}"))
+
+
+def leads(answer: Any) -> None:
+    """Tell what answers to a name."""
+    click.echo(printable(f"{answer['name']}: {cell('targets', answer['targets'])}"))
 
 
 def link(answer: Any) -> None:
@@ -196,6 +202,16 @@ def price() -> None:
 
 
 @main.group()
+def alias() -> None:
+    """Other names for models."""
+
+
+@main.group()
+def model() -> None:
+    """Which models callers are shown."""
+
+
+@main.group()
 def vault() -> None:
     """The keys under which stored content is encrypted."""
 
@@ -270,6 +286,13 @@ command(
 )
 command(price, "set", tiers.set_price, "pattern", tell=said("price {id} for {price[pattern]}"))
 command(price, "remove", tiers.remove_price, "id", tell=said("removed price {id}"))
+
+command(alias, "set", routing.set_alias, "name", "targets", tell=leads)
+command(alias, "list", routing.list_aliases, tell=table("name targets"))
+command(alias, "remove", routing.remove_alias, "name", tell=said("removed alias {name}"))
+command(model, "hide", routing.hide_model, "pattern", tell=said("{pattern} is hidden"))
+command(model, "show", routing.show_model, "pattern", tell=said("{pattern} is shown"))
+command(model, "hidden", routing.list_hidden_models, tell=table("pattern"))
 
 command(
     vault,

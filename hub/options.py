@@ -124,8 +124,11 @@ def _read(path: tuple[str, ...], kind: inspect.Type, required: bool) -> Member:
 
 
 def _argument(member: Member) -> click.Argument:
-    name = BETWEEN.join(member.path)
-    return click.Argument([name], type=_type(member), metavar=member.path[-1].upper())
+    name, shown = BETWEEN.join(member.path), member.path[-1].upper()
+    if isinstance(member.kind, inspect.ListType):
+        shown = shown.removesuffix("S") + "..."
+        return click.Argument([name], type=_type(member), metavar=shown, nargs=-1, required=True)
+    return click.Argument([name], type=_type(member), metavar=shown)
 
 
 def _option(member: Member, prefix: str) -> click.Option:

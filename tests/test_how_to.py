@@ -15,11 +15,21 @@ ADDRESS = "http://127.0.0.1:8080"
 
 @pytest.mark.slow
 async def test_keys_and_tiers(tmp_path):
-    page = (HOW_TO / "keys-and-tiers.md").read_text("utf-8")
-    async with serving(tmp_path) as hub:
-        token = await run(tmp_path, "worker-token", "create", "--name", "home")
+    await follow_with_an_echo("keys-and-tiers.md", tmp_path)
+
+
+@pytest.mark.slow
+async def test_names_for_models(tmp_path):
+    await follow_with_an_echo("route-models.md", tmp_path)
+
+
+async def follow_with_an_echo(name: str, directory: Path) -> None:
+    """Beside a hub with an agent of the echo engine."""
+    page = (HOW_TO / name).read_text("utf-8")
+    async with serving(directory) as hub:
+        token = await run(directory, "worker-token", "create", "--name", "home")
         async with agent(hub, token=token.out.strip()):
-            await follow(page, tmp_path, {ADDRESS: hub.url})
+            await follow(page, directory, {ADDRESS: hub.url})
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 from .. import errors
 from ..errors import (
+    ContentPolicyViolation,
     HubError,
-    ModelNotAllowed,
-    ModelNotFound,
     NoWorkerAvailable,
     QueueFull,
     QueueTimeout,
@@ -45,11 +44,10 @@ from ..protocol import (
 )
 from ..rules import tokens
 from ..rules.attempt import Phase
-from ..rules.openai import dump_usage, finish_reason, trusted_figures, unsupported
+from ..rules.openai import dump_usage, finish_reason, trusted_figures
 from ..settings import Settings
 from ..store import Store
 from ..store.journal import Accepted, Progress, Settled, State
-from ..store.keys import Caller
 from ..store.worker_tokens import WorkerToken
 from ..store.workers import Seen
 from .feed import Feed, RequestSettled, SiteChanged, StorageTrouble, WorkerFailed
@@ -75,6 +73,8 @@ FULL_RETRY_S = 5.0
 """When to come back to a full line of which nobody knows how fast it moves."""
 HOPE = 2.0
 """A newcomer is refused when it would probably wait for this many times as long as it may."""
+FINAL = (ContentPolicyViolation, QueueFull, ShuttingDown)
+"""Errors after which no other model is asked: moderation is not for getting around, the rest is not the model's."""
 LINE_WORTH_A_GUESS = 10
 """Shorter lines are too few to guess from."""
 
@@ -139,23 +139,10 @@ class Dispatch:
         """The jobs in line."""
         return iter(self._line)
 
-    def check(self, caller: Caller, model: str, needs: dict[str, str]) -> None:
-        """Refuse what can be refused before it is written down.
-
-        Raises ShuttingDown, ModelNotAllowed, ModelNotFound, UnsupportedParameter.
-        """
+    def check_open(self) -> None:
+        """Raises ShuttingDown."""
         if self.draining:
             raise self._shutting_down()
-        if not caller.key.scopes.allows_model(model):
-            raise ModelNotAllowed(param="model")
-        if self._store.workers.first_seen(model, caller.user_id) is None:
-            message = f"The model {model[:200]!r} is not known here. GET /v1/models lists those that are live."
-            raise ModelNotFound(message, param="model")
-        offering = list(self._roster.offering_to(caller, model)) if needs else []
-        for need, param in needs.items() if offering else ():
-            offering = [worker for worker in offering if worker.can(model, need)]
-            if not offering:
-                raise unsupported(param, model, need)
 
     async def submit(self, job: Job) -> None:
         """Write a job down and let it in. Raises QueueFull, ShuttingDown, StorageFailed."""
@@ -210,7 +197,7 @@ class Dispatch:
             days = self._store.tiers.get(job.caller.user.tier).retention_days
         self._await_write(
             self._store.content.begin(
-                job.id, job.caller, job.model, job.body, metadata, job.accepted_at, days
+                job.id, job.caller, job.name, job.body, metadata, job.accepted_at, days
             )
         )
 
@@ -263,6 +250,8 @@ class Dispatch:
             return
         if not first:
             self._line.check_room(job, retry_after=FULL_RETRY_S)
+        if job.fallbacks and not self._has_prospects(job) and self._goes_on(job):
+            return
         deadlines = self._deadlines
         patience = deadlines.absent_stream_s if job.stream else deadlines.absent_s
         wait = self._waits[job.id] = _Wait(now, deadlines.queue_s, patience)
@@ -270,6 +259,41 @@ class Dispatch:
             wait.absent_since = now
         self._line.join(job)
         wait.timer = Timer(self._loop, wait.due, lambda now: self._waited(job, wait, now))
+
+    # --- along an alias
+
+    def _falls_back(self, job: Job, error: HubError, cancel: str | None) -> bool:
+        """Let another model answer instead, where the operator named one and nothing of an answer has come."""
+        out_of_time = monotonic() >= job.accepted + self._deadlines.job_s
+        final = job.settling or self.draining or out_of_time or isinstance(error, FINAL)
+        if final or not job.fallbacks or job.first_piece is not None:
+            return False
+        return self._goes_on(job, cancel)
+
+    def _goes_on(self, job: Job, cancel: str | None = None) -> bool:
+        """Go on to the next model that somebody could answer for; False if there is none."""
+        model = self._next_model(job)
+        if model is None:
+            return False
+        self._unwait(job)
+        self._take_back(job, cancel)
+        job.turn_to(model)
+        self._place(job, first=True)
+        return True
+
+    def _next_model(self, job: Job) -> str | None:
+        model, tried = job.model, job.tried
+        try:
+            for other in job.fallbacks:
+                job.model, job.tried = other, set()
+                if self._has_prospects(job):
+                    return other
+            return None
+        finally:
+            job.model, job.tried = model, tried
+
+    def _has_prospects(self, job: Job) -> bool:
+        return self._roster.prospects(job, by=monotonic() + self._deadlines.queue_s)
 
     def _unwait(self, job: Job, *, served: bool = False) -> None:
         wait = self._waits.pop(job.id, None)
@@ -301,6 +325,7 @@ class Dispatch:
     def _offer(self, job: Job, worker: Worker) -> None:
         self._unwait(job, served=True)
         job.tried.add(worker.session)
+        job.deliveries += 1
         job.worker = worker.name
         job.own_worker = worker.is_own(job.caller)
         job.trusted = worker.token.trusted
@@ -330,7 +355,7 @@ class Dispatch:
             return
         if self.draining:
             self._fail(job, self._shutting_down())
-        elif nobody and not self._roster.prospects(job, by=monotonic() + self._deadlines.queue_s):
+        elif nobody and not self._has_prospects(job):
             self._fail(job, nobody())
         else:
             self._place(job, first=True)
@@ -402,6 +427,8 @@ class Dispatch:
     def _note_absence(self, job: Job, now: float) -> None:
         wait = self._waits[job.id]
         if wait.absent_since is None and not self._roster.prospects(job, by=wait.deadline):
+            if self._goes_on(job):
+                return
             wait.absent_since = now
             if wait.timer is not None:
                 wait.timer.check()
@@ -565,6 +592,8 @@ class Dispatch:
     def _fail(
         self, job: Job, error: HubError, *, state: State = "failed", cancel: str | None = None
     ) -> None:
+        if self._falls_back(job, error, cancel):
+            return
         error.settled = True
         # A stream still gets what came before the error; any other answer is nothing but the error.
         if not job.settling:
@@ -723,13 +752,14 @@ def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
     bill = outcome.bill
     return Settled(
         state=state,
+        model=job.model,
         offered_at=None if job.offered is None else int(job.offered * 1e6 + offset),
         started_at=None if job.started is None else int(job.started * 1e6 + offset),
         first_piece_at=None if job.first_piece is None else int(job.first_piece * 1e6 + offset),
         settled_at=now,
         worker=job.worker,
         own_worker=bill.own_worker,
-        deliveries=len(job.tried),
+        deliveries=job.deliveries,
         delivered_chars=_delivered_chars(job, state),
         prompt_tokens=bill.prompt,
         cached_tokens=bill.cached,
@@ -743,7 +773,6 @@ def _settlement(job: Job, state: State, outcome: Outcome) -> Settled:
         id=job.id,
         user_id=job.caller.user_id,
         key_id=job.caller.key.id,
-        model=job.model,
         accepted_at=job.accepted_at,
     )
 
@@ -764,7 +793,7 @@ def _announcement(job: Job, state: State, outcome: Outcome) -> RequestSettled:
         state=state,
         error=outcome.error.code if outcome.error else None,
         worker=job.worker,
-        deliveries=len(job.tried),
+        deliveries=job.deliveries,
         duration_s=now - job.accepted,
         first_piece_s=None if job.first_piece is None else job.first_piece - job.accepted,
         prompt_tokens=outcome.bill.prompt,
@@ -777,12 +806,13 @@ def _announcement(job: Job, state: State, outcome: Outcome) -> RequestSettled:
 
 def _progress(job: Job, holder: Worker | None) -> Progress:
     state: Literal["queued", "offered", "started"] = "queued"
-    if holder is not None and (held := holder.jobs.get(job.id)) is not None:
+    if holder is not None and (held := holder.jobs.get(job.ticket)) is not None:
         state = "started" if held.attempt.has_started else "offered"
     started = None
     if job.started is not None:
         started = _unix_us() - int((monotonic() - job.started) * 1e6)
     return Progress(
+        job.model,
         state,
         job.worker,
         job.own_worker,

@@ -26,6 +26,7 @@ from .gate import Gate
 from .metrics import Metrics
 from .outbound import Outbound
 from .recent import RecentRequests
+from .routing import Routing
 from .scaling import Scaling
 from .sign_in import SignIn
 from .upkeep import keep_up
@@ -56,6 +57,7 @@ class Hub:
         )
         self.sign_in = SignIn(settings, store)
         self.outbound = Outbound(settings)
+        self.routing = Routing(store, self.roster)
         self.dispatch = Dispatch(settings, store, self.roster, self.gate, self.feed)
         self.recent = RecentRequests()
         self.feed.listen(self.recent.hear)

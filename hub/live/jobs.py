@@ -4,7 +4,7 @@ The job is the only object that both sides touch: a worker puts pieces in, a han
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from ..errors import HubError
 from ..protocol import Piece
 from ..rules.cutting import Bounds, Cutting, Reason
 from ..rules.deltas import characters
-from ..rules.openai import NAMES, Answer
+from ..rules.openai import NAMES, Answer, with_model
 from ..rules.tokens import Count, safe_end
 from ..store.keys import Caller
 from .gate import Reservation
@@ -79,6 +79,14 @@ class Job:
     """Bytes of pieces that may wait for the caller."""
     prompt: Count
     """The prompt's tokens."""
+    asked: str = ""
+    """What the caller calls the model, if it is an alias."""
+    fallbacks: Sequence[str] = ()
+    """Models that may answer instead, in their order, as long as nothing of an answer has come."""
+    turns: int = 0
+    """How often it went on to another model."""
+    deliveries: int = 0
+    """How often a worker got it."""
     metadata: dict[str, str] | None = None
     """Its labels, if the caller wants it stored; None if not."""
     priority: int = 0
@@ -92,7 +100,7 @@ class Job:
     region: str | None = None
     """Where its caller would have it answered, if there is somebody."""
     tried: set[str] = field(default_factory=set)
-    """Sessions that have had this job; none gets it twice."""
+    """Sessions that have had this job for this model; none gets it twice."""
     worker: str | None = None
     """The name of the worker that had it last."""
     own_worker: bool = False
@@ -142,6 +150,24 @@ class Job:
     def has_pieces(self) -> bool:
         """Pieces wait to be taken."""
         return self._taken < len(self._pieces)
+
+    @property
+    def name(self) -> str:
+        """The model as its caller calls it."""
+        return self.asked or self.model
+
+    @property
+    def ticket(self) -> str:
+        """What workers call it: for another model it is another job to them, who may have had it before."""
+        return f"{self.id}-{self.turns}" if self.turns else self.id
+
+    def turn_to(self, model: str) -> None:
+        """One of its fallbacks is to answer, as if no other had been asked before."""
+        self.fallbacks = self.fallbacks[self.fallbacks.index(model) + 1 :]
+        self.model, self.tried = model, set()
+        self.body = with_model(self.body, model)
+        self.turns += 1
+        self.worker, self.offered, self.started = None, None, None
 
     def put(self, piece: Piece) -> bool:
         """A piece from the worker; False when too much waits for a caller that does not take it."""

@@ -331,10 +331,10 @@ class Worker:
         now = monotonic()
         deadlines = self._settings.deadlines
         held = Held(job, Attempt(deadlines, now), now, self.health.offered(job.model))
-        self.jobs[job.id] = held
+        self.jobs[job.ticket] = held
         self._busiest = max(self._busiest, len(self.jobs))
         frame = JobFrame(
-            job=job.id,
+            job=job.ticket,
             kind="chat",
             model=job.model,
             body=Raw(self._body_of(job)),
@@ -350,7 +350,7 @@ class Worker:
 
     def release(self, job: Job, cancel: str | None = None) -> None:
         """Take a job out of its hands, telling it so if there is a reason to `cancel`."""
-        held = self.jobs.pop(job.id, None)
+        held = self.jobs.pop(job.ticket, None)
         if held is None:
             return
         held.release()
@@ -359,7 +359,7 @@ class Worker:
         if self.over:
             return
         if cancel is not None:
-            self._push(Cancel(job.id, cancel))
+            self._push(Cancel(job.ticket, cancel))
         self._desk.freed(self)
 
     # --- how it fares

@@ -316,6 +316,13 @@ def dump(body: dict[str, Any]) -> bytes:
         raise InvalidRequest("The body is nested too deeply.") from None
 
 
+def with_model(body: bytes, model: str) -> bytes:
+    """A body that was dumped, for another model."""
+    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    members["model"] = msgspec.Raw(orjson.dumps(model))
+    return msgspec.json.encode(members)
+
+
 def dump_usage(usage: dict[str, Any] | None) -> str | None:
     """A worker's own figures as JSON, or None if they are not worth keeping."""
     try:

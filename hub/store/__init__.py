@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ..settings import Settings
+from .aliases import Aliases
 from .audit import AuditLog, SystemLog
 from .content import Content
 from .database import Database, NewerDatabase, open_database
@@ -31,6 +32,7 @@ class Store:
         self.data = settings.data
         self.tiers = Tiers(database)
         self.prices = Prices(database)
+        self.aliases = Aliases(database)
         self.users = Users(database, self._forget)
         self.sessions = Sessions(database, settings.sign_in.session_s)
         self.invitations = Invitations(database)
@@ -46,7 +48,7 @@ class Store:
 
     async def load(self) -> None:
         """Read what is held in memory."""
-        for part in (self.tiers, self.prices, self.workers, self.profiles):
+        for part in (self.tiers, self.prices, self.aliases, self.workers, self.profiles):
             await part.load()
 
     def _forget(self) -> None:

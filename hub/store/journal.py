@@ -29,6 +29,8 @@ class Accepted(NamedTuple):
 class Progress(NamedTuple):
     """How far an open request has come."""
 
+    model: str
+    """The one that is to answer: along an alias it may be another by now."""
     state: Literal["queued", "offered", "started"]
     worker: str | None
     own_worker: bool
@@ -43,6 +45,8 @@ class Settled(NamedTuple):
     """How a request ended; the fields up to the id are the table's columns, the rest is for the ledger."""
 
     state: State
+    model: str
+    """The one that answered, or was to."""
     offered_at: int | None
     started_at: int | None
     first_piece_at: int | None
@@ -63,7 +67,6 @@ class Settled(NamedTuple):
     id: str
     user_id: str
     key_id: str
-    model: str
     accepted_at: int
 
 
@@ -274,6 +277,7 @@ def _interrupted(row: sqlite3.Row, cost: Callable[[Open], int]) -> Settled:
     found = Open(row["model"], row["accepted_at"], bool(row["own_worker"]), prompt, completion)
     return Settled(
         state="interrupted",
+        model=found.model,
         offered_at=row["offered_at"],
         started_at=row["started_at"],
         first_piece_at=row["first_piece_at"],
@@ -294,6 +298,5 @@ def _interrupted(row: sqlite3.Row, cost: Callable[[Open], int]) -> Settled:
         id=row["id"],
         user_id=row["user_id"],
         key_id=row["key_id"],
-        model=row["model"],
         accepted_at=row["accepted_at"],
     )

@@ -117,6 +117,10 @@ class WorkerBook:
         """The models that were ever offered to everybody, and when first."""
         return self._known[EVERYBODY]
 
+    def known_to(self, user_id: str) -> set[str]:
+        """The models that were ever offered to this user or to everybody."""
+        return self._known[EVERYBODY].keys() | self._known.get(user_id, {}).keys()
+
     def saw(self, token: WorkerToken, seen: Seen, models: list[str]) -> "asyncio.Future[None]":
         """A worker said hello, or changed its catalogue."""
         now = time.time_ns() // 1000

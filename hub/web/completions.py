@@ -37,13 +37,16 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     body = openai.parse_json(await read_body(request, hub.settings.max_body_bytes))
     chat = openai.parse_chat(body)
     needs = chat.needs()
-    hub.dispatch.check(caller, chat.model, needs)
-    ignored = _ignored(hub, caller, chat.model, body)
+    hub.dispatch.check_open()
+    route = hub.routing.route(caller, chat.model, needs)
+    model, *fallbacks = route.models
+    body["model"] = model
+    ignored = _ignored(hub, caller, model, body)
     metadata = openai.parse_metadata(chat.metadata) if chat.store else None
     prompt, now = await _count_prompt(chat), time.time()
     images = chat.images
     at_most = prompt.tokens + len(images) * tokens.IMAGE_AT_MOST
-    reservation = await _reserve(hub, caller, request[REQUEST_ID], chat, at_most, now)
+    reservation = await _reserve(hub, caller, request[REQUEST_ID], chat, route.models, at_most, now)
     written, shown = await _write(hub, reservation, images, body)
     job = Job(
         loop=asyncio.get_running_loop(),
@@ -51,7 +54,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         caller=caller,
         reservation=reservation,
         kind="chat",
-        model=chat.model,
+        model=model,
         body=written,
         needs=frozenset(needs),
         stream=bool(chat.stream),
@@ -59,6 +62,8 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         accepted_at=int(now * 1e6),
         max_pending=hub.settings.max_pending_bytes,
         prompt=prompt.plus(shown),
+        asked=route.alias,
+        fallbacks=fallbacks,
         metadata=metadata,
         priority=hub.store.tiers.priority_of(caller),
         bounds=_bounds(chat),
@@ -76,12 +81,19 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
 
 
 async def _reserve(
-    hub: Hub, caller: Caller, request: str, chat: openai.ChatRequest, prompt: int, now: float
+    hub: Hub,
+    caller: Caller,
+    request: str,
+    chat: openai.ChatRequest,
+    models: list[str],
+    prompt: int,
+    now: float,
 ) -> Reservation:
     """Hold back what this request may use. Raises RateLimited, LargerThanLimit, InsufficientQuota."""
     answer = chat.answer_at_most
     completion = hub.settings.limits.answer_tokens if answer is None else answer
-    cost = hub.store.prices.at_most(chat.model, now, prompt, completion)
+    at_most = hub.store.prices.at_most
+    cost = max(at_most(model, now, prompt, completion) for model in models)
     return await hub.gate.admit(caller, request, prompt + completion, cost)
 
 
@@ -130,6 +142,16 @@ def _usage(job: Job) -> dict[str, int]:
     return openai.usage(bill.prompt, bill.completion)
 
 
+def _who_answers(job: Job) -> dict[str, str]:
+    """The worker that has the job, and its model where the caller calls that something else."""
+    if job.worker is None:
+        return {}
+    headers = {"x-bridge-worker": openai.header_text(job.worker)}
+    if job.asked:
+        headers["x-bridge-model"] = openai.header_text(job.model)
+    return headers
+
+
 class _Plain:
     """An answer in one piece."""
 
@@ -146,12 +168,11 @@ class _Plain:
             raise InternalError
         if outcome.error is not None:
             raise outcome.error
-        if job.worker is not None:
-            self.headers["x-bridge-worker"] = openai.header_text(job.worker)
+        self.headers.update(_who_answers(job))
         body = openai.completion(
             completion_id(job),
             int(time.time()),
-            job.model,
+            job.name,
             job.answer(),
             outcome.finish_reason or "stop",
             _usage(job),
@@ -169,7 +190,7 @@ class _Streamed:
         self._deadlines = hub.settings.deadlines
         self._include_usage = chat.include_usage
         self._chunks = openai.Chunks(
-            completion_id(job), int(time.time()), job.model, include_usage=chat.include_usage
+            completion_id(job), int(time.time()), job.name, include_usage=chat.include_usage
         )
         self._loop = job.loop
         self._nudge: asyncio.TimerHandle | None = None
@@ -190,8 +211,7 @@ class _Streamed:
 
     async def _stream(self, pieces: list[Piece]) -> web.StreamResponse:
         job = self._job
-        if job.worker is not None:
-            self.headers["x-bridge-worker"] = openai.header_text(job.worker)
+        self.headers.update(_who_answers(job))
         response = web.StreamResponse(headers=self.headers)
         # Where the connection breaks in the very moment of a write, nobody is left to be told.
         with suppress(ConnectionError):

@@ -24,6 +24,7 @@ EXPOSED = ", ".join(
         ),
         "x-bridge-ignored",
         "x-bridge-worker",
+        "x-bridge-model",
     )
 )
 REMEMBERED_S = 600

@@ -193,8 +193,8 @@ async def write_past(
 
 def end_of(request: str, user: str, key: str, us: int, tokens: int, cost: int) -> Settled:
     return Settled(
-        "completed", us, us, us, us, "w", False, 1, 1, tokens, 0, 0, 0, False, cost, None,
-        "stop", None, request, user, key, "m", us,
+        "completed", "m", us, us, us, us, "w", False, 1, 1, tokens, 0, 0, 0, False, cost, None,
+        "stop", None, request, user, key, us,
     )  # fmt: skip
 
 

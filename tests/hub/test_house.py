@@ -14,17 +14,17 @@ ORDER = """
     rules.catalogue rules.tools rules.deltas rules.openai rules.tokens rules.images rules.cutting
     rules.rotation rules.breaker rules.health rules.scaling rules.attempt rules.folding rules.profile
     rules.money rules.durations rules.turns rules.window rules.budget rules.tiers rules.passwords
-    rules.price_list rules.addresses rules.spreadsheet
+    rules.price_list rules.addresses rules.spreadsheet rules.routing
     store.database store.audit store.credentials store.users store.sessions
     store.invitations store.keys store.worker_tokens
-    store.tiers store.ledger store.journal store.vault store.backup store.content store.workers store.profiles store.__init__
+    store.tiers store.aliases store.ledger store.journal store.vault store.backup store.content store.workers store.profiles store.__init__
     live.feed live.log live.alarms live.timer live.throttle live.sign_in
-    live.gate live.jobs live.line live.rota live.workers live.dispatch live.outbound
+    live.gate live.jobs live.line live.rota live.workers live.routing live.dispatch live.outbound
     live.upkeep live.metrics live.recent live.scaling live.hub
     web.state web.addresses web.cors web.session web.middleware web.presence web.pictures web.completions web.stored web.models web.ollama web.usage web.organization
     web.worker_socket web.worker_poll
     web.operations.operation web.operations.users web.operations.invitations web.operations.keys web.operations.worker_tokens
-    web.operations.tiers web.operations.site_profile web.operations.keeping web.operations.logs web.operations.database web.operations.workers
+    web.operations.tiers web.operations.routing web.operations.site_profile web.operations.keeping web.operations.logs web.operations.database web.operations.workers
     web.operations.__init__
     web.openapi web.admin web.health web.pages web.sign_in web.userscript web.routes
     app control passenger doctor options tables cli __main__

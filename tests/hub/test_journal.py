@@ -130,7 +130,7 @@ async def test_progress_is_written_for_open_requests_only(store):
     await store.journal.settle(settled("over"))
     unchanged = await row(store, "over")
     await store.journal.progress(
-        Progress("started", "w", False, 3, 20, 5, r) for r in ("open", "over")
+        Progress("m", "started", "w", False, 3, 20, 5, r) for r in ("open", "over")
     )
     found = await row(store, "open")
     assert (found["state"], found["worker"], found["delivered_chars"]) == ("started", "w", 20)
@@ -140,13 +140,13 @@ async def test_progress_is_written_for_open_requests_only(store):
 async def test_what_is_open_is_interrupted_and_what_is_over_is_not(store):
     for request in ("fresh", "running", "over"):
         await accept(store, request)
-    await store.journal.progress([Progress("started", "w", False, 3, 20, 5, "running")])
+    await store.journal.progress([Progress("n", "started", "w", False, 3, 20, 5, "running")])
     await store.journal.settle(settled("over"))
     assert await store.journal.interrupt_open(cost) == 2
     assert (await row(store, "fresh"))["state"] == "interrupted"
     running = await row(store, "running")
     assert (running["state"], running["error_code"]) == ("interrupted", "interrupted")
-    assert running["delivered_chars"] == 20
+    assert (running["model"], running["delivered_chars"]) == ("n", 20)
     assert (running["prompt_tokens"], running["completion_tokens"]) == (7, 5)
     assert running["cost"] == 120
     fresh = await row(store, "fresh")

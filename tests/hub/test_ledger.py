@@ -108,9 +108,9 @@ class House:
                 assert await store.journal.accept(row)
                 self.accepted[request] = row
             case Checkpoint():
-                row = Progress(
-                    "started", "w", False, 1, act.characters, act.tokens, f"r{act.number}"
-                )
+                request = f"r{act.number}"
+                model = self.accepted[request].model if request in self.accepted else "m"
+                row = Progress(model, "started", "w", False, 1, act.characters, act.tokens, request)
                 await store.journal.progress([row])
             case Settle():
                 rows = [self.end(*end) for end in act.ends if f"r{end[0]}" in self.accepted]
