@@ -297,31 +297,16 @@ async def _connect(path: Path, synchronous: str, *, read_only: bool = False) -> 
 
 
 def migrate(connection: sqlite3.Connection, directory: Path = MIGRATIONS) -> None:
-    """Apply the numbered SQL files that the database has not seen, each in a transaction of its own.
-
-    Numbers may have gaps, and a file that fills one later is applied then: what was seen is in a table.
-    """
+    """Apply the numbered SQL files that the database has not seen, each in a transaction of its own."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    files = {int(file.name.split("_")[0]): file for file in directory.glob("[0-9]*.sql")}
-    if version > max(files):
-        message = f"{NewerDatabase.__doc__} (Its schema is {version}, this hub knows {max(files)}.)"
+    files = sorted(directory.glob("[0-9]*.sql"))
+    newest = int(files[-1].name.split("_")[0])
+    if version > newest:
+        message = f"{NewerDatabase.__doc__} (Its schema is {version}, this hub knows {newest}.)"
         raise NewerDatabase(message)
-    for number in sorted(files.keys() - _seen(connection, version)):
-        version = max(version, number)
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{files[number].read_text()}\n"
-            f"INSERT INTO migrations (number) VALUES ({number});\n"
-            f"PRAGMA user_version = {version};\nCOMMIT;"
-        )
-
-
-def _seen(connection: sqlite3.Connection, version: int) -> set[int]:
-    """The numbers of the files that were applied; before there was a table, all up to the version."""
-    columns = connection.execute("PRAGMA table_info(migrations)").fetchall()
-    if not columns:
-        seen = [f"INSERT INTO migrations (number) VALUES ({n + 1});" for n in range(version)]  # noqa: S608 - numbers
-        connection.executescript(
-            "BEGIN IMMEDIATE;\nCREATE TABLE migrations (number INTEGER PRIMARY KEY) STRICT;\n"
-            + "\n".join([*seen, "COMMIT;"])
-        )
-    return {row[0] for row in connection.execute("SELECT number FROM migrations")}
+    for file in files:
+        number = int(file.name.split("_")[0])
+        if number > version:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{file.read_text()}\nPRAGMA user_version = {number};\nCOMMIT;"
+            )

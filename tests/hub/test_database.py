@@ -279,29 +279,7 @@ def test_a_migration_that_breaks_leaves_no_half_of_itself(tmp_path, path):
         pytest.raises(sqlite3.OperationalError),
     ):
         migrate(connection, changes)
-    assert versions(path) == (1, {"a", "migrations"})
-
-
-def test_a_gap_in_the_numbers_may_be_filled_later(tmp_path, path):
-    changes = tmp_path / "changes"
-    migration(changes, 1, "CREATE TABLE a (n INTEGER);")
-    migration(changes, 20, "CREATE TABLE c (n INTEGER);")
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        migrate(connection, changes)
-        migration(changes, 4, "CREATE TABLE b (n INTEGER);")
-        migrate(connection, changes)
-        migrate(connection, changes)
-    assert versions(path) == (20, {"a", "b", "c", "migrations"})
-
-
-def test_a_database_from_before_the_table_of_migrations_is_not_migrated_again(tmp_path, path):
-    changes = tmp_path / "changes"
-    for number in (1, 2):
-        migration(changes, number, f"CREATE TABLE t{number} (n INTEGER);")
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript("CREATE TABLE t1 (n INTEGER); PRAGMA user_version = 1;")
-        migrate(connection, changes)
-    assert versions(path) == (2, {"t1", "t2", "migrations"})
+    assert versions(path) == (1, {"a"})
 
 
 async def test_opening_again_changes_nothing(database, path):
