@@ -4,6 +4,7 @@ import hashlib
 import secrets
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
 from cachetools import TTLCache
@@ -56,7 +57,7 @@ def insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> N
     )
 
 
-class Credentials(Generic[Holder]):
+class Credentials(ABC, Generic[Holder]):
     """A table of secrets that are shown with every request or connection, with a cache of who holds them.
 
     `ttl_s` only bounds how long an idle one stays in memory: every change made through this hub holds at once.
@@ -73,9 +74,9 @@ class Credentials(Generic[Holder]):
         self._changes = 0
         self._seen: dict[str, int] = {}
 
+    @abstractmethod
     def _select(self, connection: sqlite3.Connection, hashed: bytes) -> Holder | None:
         """Who holds the secret of this hash now."""
-        raise NotImplementedError
 
     async def _look_up(self, secret: str) -> Holder | None:
         if not secret.startswith(self.prefix):
