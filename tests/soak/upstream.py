@@ -1,6 +1,7 @@
 """The model server behind the agents of a soak: it answers, breaks off, refuses or hangs, and logs."""
 
 import asyncio
+import contextlib
 import json
 import random
 
@@ -49,19 +50,25 @@ class Upstream:
         if turn < 0.1:
             await asyncio.sleep(5)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
+        # An agent that is killed, or told to stop, hangs up.
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            await self._stream(response, call)
+        return response
+
+    async def _stream(self, response: web.StreamResponse, call: Call) -> None:
+        chance = self._chance
         for word in words(call.tag, chance):
             call.sent.append(word)
             await response.write(_event({"content": word}))
             if chance.random() < 0.01:
                 # In mid-answer, without an end.
                 call.end = "length"
-                return response
+                return
             if chance.random() < 0.3:
                 await asyncio.sleep(chance.uniform(0, 0.05))
         call.end = "stop"
         await response.write(_event({}, "stop") + b"data: [DONE]\n\n")
-        return response
 
 
 def _event(delta: dict[str, str], finish_reason: str | None = None) -> bytes:

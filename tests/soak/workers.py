@@ -38,9 +38,11 @@ class LoggedWorker(ScriptedWorker):
         super()._take(link, packet)
         if link is self.link:
             self.heard_at = monotonic()
-            for number, attempt in self.starting:
-                attempt.heard = attempt.heard or number <= self.frames_acked
-            self.starting = [each for each in self.starting if not each[1].heard]
+            # Numbers of a session before this one mean nothing here.
+            ours = [each for each in self.starting if each[1].session == self.session]
+            for number, attempt in ours:
+                attempt.heard = number <= self.frames_acked
+            self.starting = [each for each in ours if not each[1].heard]
 
 
 class SoakWorker:
