@@ -58,6 +58,10 @@ poll_late_s = 1
 wait_s = 0.5
 stalled_s = 1
 
+[breaker]
+recovery_time_s = 1
+health_check_interval_s = 0.5
+
 [line]
 max_waiting = 50
 
