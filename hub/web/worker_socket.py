@@ -133,7 +133,11 @@ async def worker_socket(request: web.Request) -> web.StreamResponse:
         decode_text=False,
     )
     transport = request.transport
-    await socket.prepare(request)
+    try:
+        await socket.prepare(request)
+    except ConnectionError:
+        # It went away within its handshake.
+        return socket
     link = SocketLink(socket, transport)
     try:
         hello, token = await _introduction(socket, hub)

@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from hub.protocol import JobFrame, Piece
+from hub.protocol import SUBPROTOCOL, JobFrame, Piece
 from tests.doors import ask, eventually, send, socket_worker, undisturbed
 from tests.faults import End, FaultProxy, Passage
+from tests.processes import serving
 from tests.workers import Door, ScriptedWorker
 
 MIB = 1024 * 1024
@@ -287,3 +289,24 @@ async def test_callers_that_leave_while_their_pieces_are_written_are_no_defect(h
     assert "unexpected error" not in capsys.readouterr().out
     states = [row["state"] for row in await hub.rows() if row["model"] == "m"]
     assert states == ["cancelled"] * 40
+
+
+HANDSHAKE = (
+    "GET /worker/socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+).encode()
+
+
+async def test_workers_that_vanish_within_the_handshake_are_no_defect(tmp_path):
+    async with serving(tmp_path) as hub:
+        host, _, port = hub.url.removeprefix("http://").partition(":")
+        # Halted, so that it finds each handshake and its connection's end together.
+        hub.program.process.send_signal(signal.SIGSTOP)
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(HANDSHAKE)
+            End(reader, writer).close(reset=True)
+        hub.program.process.send_signal(signal.SIGCONT)
+        assert await hub.program.end() == 0
+        assert "unexpected error" not in hub.program.log

@@ -48,9 +48,9 @@ class Caller:
             self._log.remove(transcript)
             return False
         except TimeoutError:
-            transcript.endings.append(LEFT)
+            _broke_off(transcript, LEFT)
         except (aiohttp.ClientError, ConnectionError):
-            transcript.endings.append(BROKEN)
+            _broke_off(transcript, BROKEN)
         finally:
             transcript.ended = time.time()
         return True
@@ -94,6 +94,12 @@ class Caller:
                     response.close()
                     return
                 await asyncio.sleep(self._pause_s)
+
+
+def _broke_off(transcript: Transcript, how: str) -> None:
+    """The reading ended early; between an answer's last word and the end of the connection that means nothing."""
+    if not transcript.dones and len(transcript.endings) <= 1:
+        transcript.endings = [how]
 
 
 def _take(transcript: Transcript, data: bytes) -> None:
