@@ -89,6 +89,11 @@ class Look:
     tasks: dict[str, int]
     """Its asyncio tasks, by the name of what they run."""
 
+    def is_no_more_than(self, other: "Look") -> bool:
+        """Whether it holds nothing, and runs no task that the other did not."""
+        more = [task for task, count in self.tasks.items() if count > other.tasks.get(task, 0)]
+        return not more and not any(self.counts.values())
+
 
 @dataclass
 class Evidence:

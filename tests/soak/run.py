@@ -307,7 +307,7 @@ async def soak(seconds: float, seed: str, directory: Path) -> Evidence:
         await asyncio.gather(*lives, return_exceptions=True)
         for agent in agents:
             await agent.stop()
-    last = await hub.settled_look(lambda look: look.tasks.items() <= first.tasks.items())
+    last = await hub.settled_look(lambda look: look.is_no_more_than(first))
     code = await hub.stop()
     complaints = [complaint for worker in workers for complaint in worker.complaints]
     complaints += [f"{life!r}" for life in lives if not life.cancelled()]
