@@ -415,6 +415,8 @@ async def test_a_hidden_model_is_not_listed_and_still_answers(hub):
     await hub.hub.store.aliases.hide("m", TEST)
     async with socket_worker(hub, **two_models()) as worker:
         assert await names(hub) == ["auto", "best", "n"]
+        tags = await send(hub, method="GET", path="/api/tags")
+        assert [each["name"] for each in tags.json["models"]] == ["auto", "best", "n"]
         assert (await send(hub, method="GET", path="/v1/models/m")).json["id"] == "m"
         for asked, answers in (("m", "m"), ("best", "m"), ("auto", "n")):
             asking = asyncio.create_task(ask(hub, model=asked))
