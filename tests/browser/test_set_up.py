@@ -73,7 +73,8 @@ async def test_a_revoked_token_is_told_and_a_new_one_mends_it(start_stage):
     page = await stage.open()
     panel = await stage.panel(page)
     [worker] = stage.hub.hub.roster
-    await stage.hub.hub.revoke_worker_token(worker.token.id, "test")
+    assert await stage.hub.hub.store.worker_tokens.revoke(worker.token.id, Actor("test"))
+    await stage.hub.hub.accounts_changed()
     await panel.shows("Token not accepted")
     Owner(page, stage.hub.url, await stage.hub.new_worker_token())
     await panel.click("Enter address and token")
