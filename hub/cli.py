@@ -310,7 +310,7 @@ command(
     main,
     "cleanup",
     keeping.cleanup,
-    tell=said("removed {journal} rows of the journal, {stored_completions} stored completions"),
+    tell=said("removed {journal} rows of the journal, {answers} answers, {sessions} sign-ins"),
 )
 
 told = said("told {name}")

@@ -19,7 +19,7 @@ PATIENCE_S = 10.0
 
 
 PATIENT = aiohttp.ClientTimeout(total=None)
-"""A backup takes as long as it takes."""
+"""A backup takes as long as it takes, and so does encrypting everything anew."""
 
 
 async def call(settings: Settings, operation: Operation, members: dict[str, Any]) -> Any:
@@ -36,6 +36,9 @@ async def call(settings: Settings, operation: Operation, members: dict[str, Any]
         except (aiohttp.ClientConnectorError, FileNotFoundError):
             # Whoever holds the lock is not listening: a command like this one, or a hub about to.
             await asyncio.sleep(0.05)
+        except aiohttp.ClientError:
+            message = "The hub ended before it answered; look whether it did what it was told."
+            raise HubError(message) from None
 
 
 def restore(settings: Settings, file: Path) -> Restored:

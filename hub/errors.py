@@ -20,6 +20,7 @@
     │   └── InvitationNotFound       404   unknown, used, revoked or expired
     ├── MethodNotAllowed             405
     ├── AlreadyExists                409
+    ├── IdempotencyKeyInUse          409   the same key, another request
     ├── RequestTooLarge              413
     │   └── AttachmentTooLarge       413
     ├── MisdirectedRequest           421   not a host that this hub answers for
@@ -227,6 +228,16 @@ class AlreadyExists(HubError):
     status = 409
     type = "invalid_request_error"
     code = "already_exists"
+    permanent = True
+
+
+class IdempotencyKeyInUse(HubError):
+    """This Idempotency-Key was sent with another request. Use a new key for each request, and the same one only to
+    send the same request again."""
+
+    status = 409
+    type = "idempotency_error"
+    code = "idempotency_key_in_use"
     permanent = True
 
 

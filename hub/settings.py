@@ -141,6 +141,17 @@ class SignIn(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 30
 
 
+class Idempotency(Struct, forbid_unknown_fields=True, frozen=True):
+    """Requests with an Idempotency-Key, in seconds."""
+
+    life_s: Annotated[
+        float, doc("How long the same key and body get the same answer again.", ge=1)
+    ] = 86_400
+    linger_s: Annotated[
+        Seconds, doc("How long such a request goes on when nobody is there to read its answer.")
+    ] = 10
+
+
 class Cache(Struct, forbid_unknown_fields=True, frozen=True):
     """How long, in seconds, what was looked up stays in memory. Changes made through the hub hold at once."""
 
@@ -299,6 +310,7 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     limits: Admission = msgspec.field(default_factory=Admission)
     retention: Retention = msgspec.field(default_factory=Retention)
     sign_in: SignIn = msgspec.field(default_factory=SignIn)
+    idempotency: Idempotency = msgspec.field(default_factory=Idempotency)
     cache: Cache = msgspec.field(default_factory=Cache)
     cors: Cors = msgspec.field(default_factory=Cors)
     folding: Folding = msgspec.field(default_factory=Folding)
@@ -307,6 +319,10 @@ class Settings(Struct, forbid_unknown_fields=True, frozen=True):
     metrics: Metrics = msgspec.field(default_factory=Metrics)
     hosting: Hosting = msgspec.field(default_factory=Hosting)
     log: Log = msgspec.field(default_factory=Log)
+
+    def __repr__(self) -> str:
+        """Not its values, among which are secrets: this may end up in a log."""
+        return f"Settings(data_dir={self.data_dir!r})"
 
     @property
     def data(self) -> Path:

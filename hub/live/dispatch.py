@@ -47,6 +47,7 @@ from ..rules.attempt import Phase
 from ..rules.openai import dump_usage, finish_reason, trusted_figures
 from ..settings import Settings
 from ..store import Store
+from ..store.content import Stored
 from ..store.journal import Accepted, Progress, Settled, State
 from ..store.worker_tokens import WorkerToken
 from ..store.workers import Seen
@@ -67,6 +68,7 @@ OUR_DOING = (Close.RESTART, Close.UNAUTHORIZED, Close.REMOVED)
 """Endings of a session that are not the worker's fault."""
 WORKERS_OWN = ("site_changed", "internal")
 """Failures that count against the whole worker's breaker, whatever the model."""
+DAY_US = 86_400_000_000
 RECENT = 0.1
 """How much the latest answer weighs in the usual time of one."""
 FULL_RETRY_S = 5.0
@@ -179,10 +181,10 @@ class Dispatch:
             self._gate.withdraw(job.reservation)
             self._forget(job)
             raise
+        if job.is_kept and not job.settling and not await self._keep(job):
+            self._fail(job, errors.StorageFailed(retry_after=10))
         if job.settling:
             return
-        if job.metadata is not None:
-            self._keep(job, job.metadata)
         if self.draining:
             self._fail(job, self._shutting_down())
             return
@@ -191,15 +193,25 @@ class Dispatch:
         except QueueFull as full:
             self._fail(job, full)
 
-    def _keep(self, job: Job, metadata: dict[str, str]) -> None:
-        days = self._store.operator_days
+    async def _keep(self, job: Job) -> bool:
+        """Write down that the answer is kept, before there is any; False if the disk did not take it."""
+        days, stored = self._store.operator_days, None
         if job.caller.user is not None:
             days = self._store.tiers.get(job.caller.user.tier).retention_days
-        self._await_write(
-            self._store.content.begin(
-                job.id, job.caller, job.name, job.body, metadata, job.accepted_at, days
-            )
+        if job.metadata is not None:
+            stored = Stored(job.metadata, job.accepted_at + days * DAY_US)
+        begun = self._store.content.begin(
+            job.id,
+            job.caller,
+            job.name,
+            job.body,
+            job.accepted_at,
+            stored=stored,
+            repeat=job.repeat,
         )
+        self._await_write(begun)
+        await asyncio.wait([begun])
+        return begun.exception() is None
 
     def leave(self, job: Job, *, delivered: bool) -> None:
         """The caller is gone; `delivered` says whether it got what left for it so far.
@@ -218,7 +230,8 @@ class Dispatch:
         """
         if job.id not in self._waits:
             return None
-        position = self._line.position(job)
+        # Of several who read one answer each has a job of its own, and one of them is in line.
+        position = self._line.position(self._jobs[job.id])
         turn_s = self._turn_s(job)
         return position, None if turn_s is None else math.ceil(turn_s * position)
 
@@ -634,18 +647,29 @@ class Dispatch:
     ) -> None:
         bill = self._bill(job, state, outcome, count, images)
         outcome = Outcome(outcome.finish_reason, outcome.error, bill, outcome.worker_usage)
-        job.finish(outcome)
         self._gate.settle(job.reservation, bill.prompt + bill.completion, bill.cost)
         if state == "completed" and job.offered is not None:
             took = monotonic() - job.offered
             usual = self._usual_s.get(job.model, took)
             self._usual_s[job.model] = usual + (took - usual) * RECENT
-        if job.metadata is not None and (batches := job.unstored()):
-            self._await_write(self._store.content.append(batches))
-        self._await_write(self._store.journal.settle(_settlement(job, state, outcome)))
+        if job.is_kept:
+            self._end_keeping(job, whole=state == "completed")
+        settled = self._store.journal.settle(_settlement(job, state, outcome))
+        self._await_write(settled)
+        if job.is_kept:
+            # What a caller was told to be whole is kept, whatever happens next.
+            settled.add_done_callback(lambda _: job.finish(outcome))
+        else:
+            job.finish(outcome)
         self._roster.rota.fared(job.model)
         self._feed.announce(_announcement(job, state, outcome))
         self._forget(job)
+
+    def _end_keeping(self, job: Job, *, whole: bool) -> None:
+        last = job.unstored()
+        self._await_write(
+            self._store.content.end(job.id, last, batches=job.batches, repeatable=whole)
+        )
 
     def _bill(
         self, job: Job, state: State, outcome: Outcome, count: tokens.Count, images: int
@@ -682,7 +706,7 @@ class Dispatch:
 
     def store_pieces(self) -> "asyncio.Future[None] | None":
         """Write down what came of the answers that are to be stored; None if nothing did."""
-        keeping = [job for job in self._jobs.values() if job.metadata is not None]
+        keeping = [job for job in self._jobs.values() if job.is_kept]
         batches = [batch for job in keeping for batch in job.unstored()]
         return self._store.content.append(batches) if batches else None
 

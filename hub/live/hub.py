@@ -26,6 +26,7 @@ from .gate import Gate
 from .metrics import Metrics
 from .outbound import Outbound
 from .recent import RecentRequests
+from .repeats import Repeats
 from .routing import Routing
 from .scaling import Scaling
 from .sign_in import SignIn
@@ -64,6 +65,7 @@ class Hub:
         self.scaling = Scaling(settings.scaling, self.roster, self.dispatch)
         self.metrics = Metrics(settings, store, self.alarms, self.roster, self.dispatch)
         self.feed.listen(self.metrics.hear)
+        self.repeats = Repeats(self.dispatch, store.content, settings.idempotency.linger_s)
 
     def models_of(self, caller: Caller) -> dict[str, Offer]:
         """What the live workers that this caller may use offer, by id in order; remembered until that changes."""
@@ -150,6 +152,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             for chore in chores:
                 chore.cancel()
             await asyncio.wait(chores)
+            await hub.repeats.close()
             await hub.outbound.close()
             with suppress(Exception):
                 await hub.keep_health()

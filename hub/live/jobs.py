@@ -5,7 +5,7 @@ The job is the only object that both sides touch: a worker puts pieces in, a han
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..errors import HubError
@@ -14,7 +14,9 @@ from ..rules.cutting import Bounds, Cutting, Reason
 from ..rules.deltas import characters
 from ..rules.openai import NAMES, Answer, with_model
 from ..rules.tokens import Count, safe_end
+from ..store.content import Batch
 from ..store.keys import Caller
+from ..store.repeats import Repeat
 from .gate import Reservation
 
 
@@ -89,8 +91,12 @@ class Job:
     """How often a worker got it."""
     metadata: dict[str, str] | None = None
     """Its labels, if the caller wants it stored; None if not."""
+    repeat: Repeat | None = None
+    """What it answers again and again, if it has an Idempotency-Key."""
     priority: int = 0
     """Of its user's tier: higher has more turns."""
+    ignored: Sequence[str] = ()
+    """Parameters of its body that have no effect."""
     tag: float | None = None
     """Its place in the line, once it had one; see `rules/turns.py`."""
     bounds: Bounds | None = None
@@ -115,6 +121,8 @@ class Job:
     outcome: Outcome | None = None
     last_fail: HubError | None = None
     """What the caller reads if nobody else can take the job either."""
+    original: "Job | None" = None
+    """The job whose answer this one passes on to one of several callers."""
     on_overflow: Callable[[], None] | None = None
     """Called when the caller reads too slowly; the handler may have to break its connection."""
 
@@ -131,10 +139,16 @@ class Job:
         self.delivered_chars = 0
         """Those of them that have left the process on their way to the caller."""
         self._stored = 0
-        self._batches = 0
+        self.batches = 0
+        """How many batches of its pieces were given away to be kept."""
         self._counted = 0
         self._uncounted: dict[str, str] = {}
         self.counted_tokens = 0
+
+    @property
+    def created(self) -> int:
+        """When it was accepted, in Unix seconds."""
+        return self.accepted_at // 1_000_000
 
     @property
     def is_over(self) -> bool:
@@ -230,6 +244,21 @@ class Job:
         """What was taken so far has left for the caller."""
         self._delivered = self._taken
         self.delivered_chars = self.taken_chars
+        if self.original is not None:
+            self.original.delivered_to(self)
+
+    def listener(self) -> "Job":
+        """A job with the same answer for one more caller, as far as that has come; see `live/repeats.py`."""
+        copy = replace(self, cutting=None, outcome=None, on_overflow=None, original=self)
+        for piece in self._pieces[: self._taken]:
+            copy.put(piece)
+        copy._pending_bytes = 0  # nobody has had a chance to take it
+        return copy
+
+    def delivered_to(self, listener: "Job") -> None:
+        """What left for any caller was delivered."""
+        self._delivered = max(self._delivered, listener._delivered)
+        self.delivered_chars = max(self.delivered_chars, listener.delivered_chars)
 
     def answer(self, *, delivered_only: bool = False) -> Answer:
         """All pieces put together, or those that have left for the caller."""
@@ -238,14 +267,19 @@ class Job:
             answer.add(piece)
         return answer
 
-    def unstored(self) -> list[tuple[str, int, list[dict[str, Any]]]]:
-        """The pieces that came since the last time, as one more batch to be stored; none if there are none."""
+    @property
+    def is_kept(self) -> bool:
+        """Its pieces are written down."""
+        return self.metadata is not None or self.repeat is not None
+
+    def unstored(self) -> list[Batch]:
+        """The pieces that came since the last time, as one more batch to be kept; none if there are none."""
         fresh = self._pieces[self._stored :]
         if not fresh:
             return []
         self._stored = len(self._pieces)
-        self._batches += 1
-        return [(self.id, self._batches - 1, [plain(piece) for piece in fresh])]
+        self.batches += 1
+        return [Batch(self.id, self.batches - 1, [plain(piece) for piece in fresh])]
 
     def billed(self, *, delivered_only: bool = False) -> Billed:
         """What is billed of the answer, or of what has left of it for the caller."""

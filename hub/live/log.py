@@ -29,7 +29,7 @@ _SECRET_TEXT = re.compile(
     r"\b(sk-|wt-|ss-lmb-|in-lmb-)[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]+"
 )
 _SECRET_SIGNS = ("sk-", "wt-", "-lmb-", "earer", "EARER")
-_SECRET_NAMES = {"token", "secret", "password", "authorization", "api_key", "cookie"}
+_SECRET_NAMES = {"token", "secret", "secret_key", "password", "authorization", "api_key", "cookie"}
 REDACTED = "[redacted]"
 
 log = structlog.get_logger()

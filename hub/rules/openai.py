@@ -308,10 +308,10 @@ def _check_image(message: Message, part: Part, where: str) -> None:
         raise InvalidRequest(problem, param=where)
 
 
-def dump(body: dict[str, Any]) -> bytes:
+def dump(body: dict[str, Any], option: int | None = None) -> bytes:
     """The body as workers get it. Raises InvalidRequest for what no worker could read."""
     try:
-        return orjson.dumps(body)
+        return orjson.dumps(body, option=option)
     except TypeError:
         raise InvalidRequest("The body is nested too deeply.") from None
 

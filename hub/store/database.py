@@ -146,6 +146,10 @@ class Database:
         """
         await self._writer.run(_tidy)
 
+    async def checkpoint(self) -> None:
+        """Fold the write-ahead log into the file, so that it is with the disk, whatever `synchronous` says."""
+        await self._writer.run(_checkpoint)
+
     async def close(self) -> None:
         """Commit what waits, then close."""
         self._closing = True

@@ -129,6 +129,10 @@ class Sessions:
 
         return [_session_of(row) for row in await self._database.read(select)]
 
+    async def purge(self) -> int:
+        """Delete what has expired; how many sign-ins that were."""
+        return await self._database.write(_forget_expired)
+
     async def end(self, secret: str) -> None:
         """Sign out."""
         hashed = digest(secret)
@@ -150,9 +154,15 @@ class Sessions:
         return await self._database.write(delete)
 
 
+def _forget_expired(connection: sqlite3.Connection) -> int:
+    return connection.execute(
+        "DELETE FROM sessions WHERE expires_at <= ?", (int(time.time()),)
+    ).rowcount
+
+
 def _make_room(connection: sqlite3.Connection, user_id: str) -> None:
     """Forget what has expired, and the oldest of somebody who signs in again and again."""
-    connection.execute("DELETE FROM sessions WHERE expires_at <= ?", (int(time.time()),))
+    _forget_expired(connection)
     connection.execute(
         "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE user_id = ?"
         " ORDER BY created_at DESC, id LIMIT -1 OFFSET ?)",

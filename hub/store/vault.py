@@ -30,9 +30,6 @@ class Vault:
     def __init__(self, keys: list[bytes], file: Path | None = None) -> None:
         """`file` is where keys made here are kept; None if the operator keeps them."""
         self._file = file
-        self._use(keys)
-
-    def _use(self, keys: list[bytes]) -> None:
         self._keys = keys
         self._ciphers = {key_id(key): AESGCM(key) for key in keys}
 
@@ -75,14 +72,19 @@ class Vault:
             return False
         keys = [secrets.token_bytes(KEY_BYTES), *self._keys]
         write_keys(self._file, keys)
-        self._use(keys)
+        # In this order: other threads seal and open meanwhile.
+        self._ciphers[key_id(keys[0])] = AESGCM(keys[0])
+        self._keys = keys
         return True
 
     def keep_only_current(self) -> None:
-        """Forget all other keys, when nothing is sealed under them any more."""
+        """Drop all other keys from the file, when nothing is sealed under them any more.
+
+        Until the process ends they still open: somebody may be reading what was there before.
+        """
         if self._file is not None:
             write_keys(self._file, self._keys[:1])
-            self._use(self._keys[:1])
+            self._keys = self._keys[:1]
 
 
 def open_vault(settings: Settings) -> Vault:
@@ -142,8 +144,9 @@ def write_keys(file: Path, keys: list[bytes]) -> None:
         new.flush()
         os.fsync(new.fileno())
     beside.replace(file)
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    if os.name == "posix":  # elsewhere directories cannot be opened
+        directory = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

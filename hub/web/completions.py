@@ -9,25 +9,22 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from ..errors import InternalError, RequestTooLarge
+from ..errors import InternalError, ModelNotAllowed, RequestTooLarge
 from ..live.gate import Reservation
 from ..live.hub import Hub
 from ..live.jobs import NOTHING_DUE, Job
 from ..protocol import Piece
 from ..rules import openai, tokens
 from ..rules.cutting import Bounds
+from ..store.content import Kept
 from ..store.keys import Caller
-from . import pictures
+from ..store.repeats import Repeat
+from . import pictures, repeats
 from .middleware import authenticate, preferred_region, read_body
+from .repeats import STREAM_HEADERS, completion_id
 from .state import HUB, REQUEST_ID
 
 log = structlog.get_logger()
-
-STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",
-}
 
 
 async def create_chat_completion(request: web.Request) -> web.StreamResponse:
@@ -36,6 +33,58 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     caller = await authenticate(request, "chat.completions")
     body = openai.parse_json(await read_body(request, hub.settings.max_body_bytes))
     chat = openai.parse_chat(body)
+    repeat = repeats.asked(request, caller, body)
+    if repeat is not None:
+        return await _answer_once(request, caller, chat, body, repeat)
+    job = await _make(request, caller, chat, body)
+    answering = _answering(request, chat, job)
+    try:
+        await hub.dispatch.submit(job)
+        return await answering.respond()
+    finally:
+        # Whatever ended this handler early, the worker must not work for nobody.
+        hub.dispatch.leave(job, delivered=job.stream)
+
+
+async def _answer_once(
+    request: web.Request,
+    caller: Caller,
+    chat: openai.ChatRequest,
+    body: dict[str, Any],
+    repeat: Repeat,
+) -> web.StreamResponse:
+    """The answer of the one run that this request has, however often it is sent."""
+    runs = request.app[HUB].repeats
+    _check_scope(caller, chat.model)
+    found = await runs.join(repeat, lambda: _make(request, caller, chat, body, repeat))
+    if isinstance(found, Kept):
+        _check_scope(caller, found.answered_by)
+        return repeats.told_again(found, chat)
+    answering = _answering(request, chat, found)
+    if found.id != request[REQUEST_ID]:
+        answering.headers.update(repeats.REPLAYED)
+    try:
+        _check_scope(caller, found.model)
+        return await answering.respond()
+    finally:
+        runs.leave(found)
+
+
+def _check_scope(caller: Caller, model: str) -> None:
+    """Another key of the same user may have asked first. Raises ModelNotAllowed."""
+    if not caller.key.scopes.allows_model(model):
+        raise ModelNotAllowed(param="model")
+
+
+async def _make(
+    request: web.Request,
+    caller: Caller,
+    chat: openai.ChatRequest,
+    body: dict[str, Any],
+    repeat: Repeat | None = None,
+) -> Job:
+    """Check a request, and let it in as a job. Raises all that can keep it from entering."""
+    hub = request.app[HUB]
     needs = chat.needs()
     hub.dispatch.check_open()
     route = hub.routing.route(caller, chat.model, needs)
@@ -48,7 +97,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     at_most = prompt.tokens + len(images) * tokens.IMAGE_AT_MOST
     reservation = await _reserve(hub, caller, request[REQUEST_ID], chat, route.models, at_most, now)
     written, shown = await _write(hub, reservation, images, body)
-    job = Job(
+    return Job(
         loop=asyncio.get_running_loop(),
         id=request[REQUEST_ID],
         caller=caller,
@@ -64,20 +113,21 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         prompt=prompt.plus(shown),
         asked=route.alias,
         fallbacks=fallbacks,
+        ignored=ignored,
         metadata=metadata,
+        repeat=repeat,
         priority=hub.store.tiers.priority_of(caller),
         bounds=_bounds(chat),
         region=preferred_region(request, caller),
     )
+
+
+def _answering(request: web.Request, chat: openai.ChatRequest, job: Job) -> "_Plain | _Streamed":
+    hub = request.app[HUB]
     answering = _Streamed(request, hub, job, chat) if job.stream else _Plain(hub, job)
-    if ignored:
-        answering.headers["x-bridge-ignored"] = ",".join(ignored)
-    try:
-        await hub.dispatch.submit(job)
-        return await answering.respond()
-    finally:
-        # Whatever ended this handler early, the worker must not work for nobody.
-        hub.dispatch.leave(job, delivered=job.stream)
+    if job.ignored:
+        answering.headers["x-bridge-ignored"] = ",".join(job.ignored)
+    return answering
 
 
 async def _reserve(
@@ -143,13 +193,7 @@ def _usage(job: Job) -> dict[str, int]:
 
 
 def _who_answers(job: Job) -> dict[str, str]:
-    """The worker that has the job, and its model where the caller calls that something else."""
-    if job.worker is None:
-        return {}
-    headers = {"x-bridge-worker": openai.header_text(job.worker)}
-    if job.asked:
-        headers["x-bridge-model"] = openai.header_text(job.model)
-    return headers
+    return repeats.who_answers(job.worker, job.model, aliased=bool(job.asked))
 
 
 class _Plain:
@@ -170,8 +214,8 @@ class _Plain:
             raise outcome.error
         self.headers.update(_who_answers(job))
         body = openai.completion(
-            completion_id(job),
-            int(time.time()),
+            completion_id(job.id),
+            job.created,
             job.name,
             job.answer(),
             outcome.finish_reason or "stop",
@@ -190,7 +234,7 @@ class _Streamed:
         self._deadlines = hub.settings.deadlines
         self._include_usage = chat.include_usage
         self._chunks = openai.Chunks(
-            completion_id(job), int(time.time()), job.name, include_usage=chat.include_usage
+            completion_id(job.id), job.created, job.name, include_usage=chat.include_usage
         )
         self._loop = job.loop
         self._nudge: asyncio.TimerHandle | None = None
@@ -302,7 +346,3 @@ class _Streamed:
 def _abort(transport: asyncio.Transport, job: Job) -> None:
     if job.has_pieces:
         transport.abort()
-
-
-def completion_id(job: Job) -> str:
-    return "chatcmpl-" + job.id

@@ -8,10 +8,10 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from ..errors import NotFound
-from ..protocol import Piece
 from ..rules import openai
 from ..store.content import Kept
 from .middleware import authenticate, json_response, read_body
+from .repeats import whole
 from .state import HUB
 
 PREFIX = "chatcmpl-"
@@ -114,22 +114,7 @@ def _request_id(completion: str) -> str:
 
 
 def _completion(kept: Kept) -> dict[str, Any]:
-    answer = openai.Answer()
-    for piece in kept.pieces:
-        answer.add(Piece("", piece.get("text", ""), piece.get("delta")))
-    told: dict[str, Any] = orjson.loads(
-        openai.completion(
-            PREFIX + kept.id,
-            kept.created_at // 1_000_000,
-            kept.model,
-            answer,
-            # An answer that broke off was truly cut.
-            kept.finish_reason or "length",
-            openai.usage(kept.prompt_tokens, kept.completion_tokens),
-        )
-    )
-    broken_off = None if kept.state == "completed" else kept.error_code or kept.state
-    return openai.stored_completion(told, kept.metadata, broken_off)
+    return openai.stored_completion(orjson.loads(whole(kept)), kept.metadata, kept.broken_off)
 
 
 def _listed(data: list[dict[str, Any]], more: bool) -> web.Response:

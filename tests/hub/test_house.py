@@ -17,11 +17,13 @@ ORDER = """
     rules.price_list rules.addresses rules.spreadsheet rules.routing
     store.database store.audit store.credentials store.users store.sessions
     store.invitations store.keys store.worker_tokens
-    store.tiers store.aliases store.ledger store.journal store.vault store.backup store.content store.workers store.profiles store.__init__
+    store.tiers store.aliases store.ledger store.journal store.vault store.backup store.sealed store.repeats
+    store.content store.workers store.profiles store.__init__
     live.feed live.log live.alarms live.timer live.throttle live.sign_in
     live.gate live.jobs live.line live.rota live.workers live.routing live.dispatch live.outbound
-    live.upkeep live.metrics live.recent live.scaling live.hub
-    web.state web.addresses web.cors web.session web.middleware web.presence web.pictures web.completions web.stored web.models web.ollama web.usage web.organization
+    live.repeats live.upkeep live.metrics live.recent live.scaling live.hub
+    web.state web.addresses web.cors web.session web.middleware web.presence web.pictures web.repeats
+    web.completions web.stored web.models web.ollama web.usage web.organization
     web.worker_socket web.worker_poll
     web.operations.operation web.operations.users web.operations.invitations web.operations.keys web.operations.worker_tokens
     web.operations.tiers web.operations.routing web.operations.site_profile web.operations.keeping web.operations.logs web.operations.database web.operations.workers

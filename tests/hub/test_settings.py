@@ -267,3 +267,13 @@ def test_a_secret_is_not_told(tmp_path):
 )
 def test_secrets_are_known_by_their_names(name, secret):
     assert bool(SECRET.search(name)) is secret
+
+
+def test_secrets_are_not_printed_with_the_settings(tmp_path):
+    secret = "a secret that nobody may read"
+    loaded = load({"secret_key": secret}, environ={}, directory=tmp_path)
+    assert loaded.secret_key == secret
+    assert secret not in f"{loaded} {loaded!r}"
+    with pytest.raises(SettingsError) as refused:
+        load({}, environ={"HUB_SECRET_KEY": secret, "HUB_PORT": "x"}, directory=tmp_path)
+    assert secret not in str(refused.value)

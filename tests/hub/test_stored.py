@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 
 from hub.protocol import End, Fail, JobFrame, Piece
 from hub.rules.tiers import Tier
-from tests.conftest import TEST, RunningHub
+from tests.conftest import RunningHub
 from tests.doors import ask, send, socket_worker
 
 SAY = [{"role": "user", "content": "hi"}]
@@ -46,8 +46,12 @@ async def test_a_stored_completion_is_told_again_as_it_was(hub, worker):
         made = await stored(sdk, metadata={"topic": "greeting"})
         told = await sdk.chat.completions.retrieve(made.id)
     assert told.choices == made.choices
-    assert (told.id, told.model, told.usage) == (made.id, made.model, made.usage)
-    assert told.created in (made.created, made.created - 1)
+    assert (told.id, told.created, told.model, told.usage) == (
+        made.id,
+        made.created,
+        made.model,
+        made.usage,
+    )
     assert told.metadata == {"topic": "greeting"}
 
 
@@ -174,6 +178,25 @@ async def test_an_answer_that_broke_off_is_stored_as_far_as_it_came(hub):
     assert told["incomplete_details"] == {"reason": "upstream_error"}
 
 
+async def test_one_that_lost_a_piece_says_so(hub, worker):
+    async with client(hub) as sdk:
+        made = await stored(sdk)
+    await hub.hub.store.database.write(lambda c: c.execute("DELETE FROM response_pieces").rowcount)
+    told = (await send(hub, method="GET", path=f"/v1/chat/completions/{made.id}")).json
+    assert told["incomplete_details"] == {"reason": "storage_failed"}
+
+
+async def test_once_its_time_is_over_it_is_gone_before_it_is_swept(hub, worker):
+    async with client(hub) as sdk:
+        made = await stored(sdk)
+        await hub.hub.store.database.write(
+            lambda c: c.execute("UPDATE request_bodies SET told_until = 1").rowcount
+        )
+        with pytest.raises(openai.NotFoundError):
+            await sdk.chat.completions.retrieve(made.id)
+        assert [each async for each in sdk.chat.completions.list()] == []
+
+
 async def test_while_it_runs_it_is_not_there_yet(hub):
     async with socket_worker(hub) as worker:
         asking = asyncio.create_task(ask(hub, store=True))
@@ -225,4 +248,10 @@ async def test_an_unreadable_one_is_an_honest_error(hub, worker):
     told = await send(hub, method="GET", path=f"/v1/chat/completions/{made.id}")
     assert (told.status, told.error["code"]) == (503, "content_unreadable")
     assert told.headers["x-should-retry"] == "false"
-    assert TEST.name not in told.error["message"]
+    assert made.id in told.error["message"]
+    listed = await send(hub, method="GET", path="/v1/chat/completions")
+    assert (listed.status, listed.error["code"]) == (503, "content_unreadable")
+    # It can be done away with, and everything else goes on.
+    path = f"/v1/chat/completions/{made.id}"
+    assert (await send(hub, method="DELETE", path=path)).status == 200
+    assert (await send(hub, method="GET", path="/v1/chat/completions")).json["data"] == []

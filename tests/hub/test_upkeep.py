@@ -8,6 +8,7 @@ from hub.live.upkeep import Swept, sweep
 from hub.rules.tiers import Tier
 from hub.settings import load
 from hub.store import open_store
+from hub.store.sessions import Visitor
 from tests.conftest import TEST
 from tests.hub.test_gate import write_past
 
@@ -33,8 +34,8 @@ async def test_each_tiers_rows_are_kept_for_its_days(tmp_path: Path):
         for user_id, key_id, _ in keys.values():
             for age in (0.5, 1.5, 4, 6, 19, 21, 29, 31):
                 await write_past(store, user_id, key_id, now - age * DAY_S, cost=7)
-        assert await sweep(store) == Swept(journal=5 + 1 + 6 + 3, stored_completions=0)
-        assert await sweep(store) == Swept(0, 0)
+        assert await sweep(store) == Swept(journal=5 + 1 + 6 + 3, answers=0, sessions=0)
+        assert await sweep(store) == Swept(0, 0, 0)
         counts = await store.database.read(
             lambda c: dict(c.execute("SELECT key_id, COUNT(*) FROM requests GROUP BY 1").fetchall())
         )
@@ -66,3 +67,19 @@ async def test_more_rows_than_one_transaction_takes(tmp_path: Path):
 
         await store.database.write(fill)
         assert (await sweep(store)).journal == 2_500
+
+
+async def test_expired_sign_ins_go_and_others_stay(tmp_path: Path):
+    settings = load({"data_dir": str(tmp_path)}, environ={}, directory=tmp_path)
+    async with open_store(settings) as store:
+        user = await store.users.create("ann@example.org", TEST, password="a hash")
+        secrets = [
+            await store.sessions.create(user.id, "a hash", Visitor("127.0.0.1", "a browser"))
+            for _ in range(2)
+        ]
+        await store.database.write(
+            lambda c: c.execute("UPDATE sessions SET expires_at = 1 WHERE rowid = 1").rowcount
+        )
+        assert (await sweep(store)).sessions == 1
+        found = [await store.sessions.find(secret or "") for secret in secrets]
+        assert found == [None, user]
