@@ -127,3 +127,40 @@ async def test_new_keys_are_refused_clearly_and_workers_may_still_come(caller):
         url = f"{caller.hub.url}/healthz"
         async with aiohttp.ClientSession() as http, http.get(url) as response:
             assert json.loads(await response.read())["workers"] == 1
+
+
+async def test_a_stored_answer_that_the_disk_did_not_take_says_so(caller):
+    asked = chat("echo-slow", "one two three four five six seven eight nine ten", stream=True)
+    made = ""
+    async with caller.posting(**asked, store=True) as response:
+        async for line in response.content:
+            if line.startswith(b"data: {"):
+                made = json.loads(line[6:])["id"]
+                break
+        with full(caller.hub):
+            rest = await response.read()
+    assert b'"finish_reason":"stop"' in rest
+    path = f"{caller.hub.url}/v1/chat/completions/{made}"
+
+    async def told() -> Any:
+        async with aiohttp.request("GET", path, headers=bearer(caller.key)) as answer:
+            return answer.status, await answer.json()
+
+    async with asyncio.timeout(30):
+        # Its settlement is owed until the disk takes writes again.
+        while (found := await told())[0] == 404:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.05)
+    assert found[0] == 200
+    assert found[1]["incomplete_details"] == {"reason": "storage_failed"}
+
+
+async def test_what_cannot_be_kept_is_refused_and_may_be_sent_again(caller):
+    url = f"{caller.hub.url}/v1/chat/completions"
+    headers = {**bearer(caller.key), "Idempotency-Key": "one"}
+    statuses = []
+    with full(caller.hub):
+        async with aiohttp.request("POST", url, json=chat(), headers=headers) as answer:
+            statuses.append(answer.status)
+    async with aiohttp.request("POST", url, json=chat(), headers=headers) as answer:
+        statuses.append(answer.status)
+    assert statuses == [503, 200]

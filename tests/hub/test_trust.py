@@ -34,6 +34,7 @@ HELD: dict[str, list[str]] = {
     ],
     "a user cannot reach what another has stored": [
         "hub/test_stored.py::test_to_anybody_else_it_is_not_there",
+        "hub/test_repeats.py::test_a_key_belongs_to_its_user",
     ],
     # the owner of a shared worker
     "an owner of a worker cannot forge usage": [
