@@ -360,9 +360,15 @@ def test_the_checker_notices(spoilt):
     assert any(problem.startswith(check_name) for problem in check(evidence))
 
 
-def test_a_job_that_was_cancelled_before_its_start_was_heard_may_go_on(tmp_path):
+def test_a_job_that_was_cancelled_before_its_start_was_heard_may_go_on():
     evidence = fine()
     evidence.attempts[3].failed = None
     evidence.attempts[3].cancelled = "not started in time"
     evidence.records.rows[3]["started_at"] = (NOON + 5) * SECOND
+    assert check(evidence) == []
+
+
+def test_a_job_may_go_on_after_a_sign_of_life_that_was_no_piece():
+    evidence = fine()
+    evidence.attempts[3].sent.append("")
     assert check(evidence) == []

@@ -17,6 +17,8 @@ OFFER_SLACK_S = 0.05
 KILL_SLACK_S = 2.0
 """What a hub had said this long before it was killed may not have reached its journal."""
 CLOCK_SLACK_S = 0.5
+READ_SLACK_S = 5.0
+"""A busy hub may read a request so long after its caller has left."""
 SIGNS = ("Traceback", "unexpected error", "never retrieved", "was destroyed", "never awaited")
 """Words in the log that tell of a defect."""
 SUMS = ("prompt_tokens", "cached_tokens", "completion_tokens", "images", "cost")
@@ -98,7 +100,7 @@ def no_row_is_a_strangers(evidence: Evidence) -> Iterator[str]:
 
 
 def _may_be(transcript: Transcript, row: Row) -> bool:
-    began, ended = transcript.began - CLOCK_SLACK_S, transcript.ended + CLOCK_SLACK_S
+    began, ended = transcript.began - CLOCK_SLACK_S, transcript.ended + READ_SLACK_S
     return transcript.model == row["model"] and began <= row["accepted_at"] / 1e6 <= ended
 
 
@@ -171,7 +173,8 @@ def _started_s(row: Row | None) -> float | None:
 
 def _did_not_run(attempt: Attempt) -> bool:
     """It failed in a way after which another worker may try."""
-    if attempt.failed is None or attempt.sent or attempt.ran is True:
+    # An empty piece is a sign of life, and no piece of an answer.
+    if attempt.failed is None or attempt.text or attempt.ran is True:
         return False
     return FAILURES[attempt.failed].proves_not_run or attempt.ran is False  # type: ignore[index]
 
