@@ -22,7 +22,7 @@ def report(evidence: Evidence, problems: list[str]) -> None:
     endings = Counter(transcript.ending for transcript in evidence.transcripts)
     states = Counter(row["state"] for row in evidence.records.rows)
     deliveries = sum(row["deliveries"] for row in evidence.records.rows)
-    print(f"faults:  {dict(evidence.faults.most_common())}")
+    print(f"faults:  {dict(sorted(evidence.faults.items()))}")
     print(f"callers: {dict(endings.most_common())}")
     print(f"journal: {dict(states.most_common())}, {deliveries} deliveries")
     print(f"workers: {len(evidence.attempts)} scripted, {len(evidence.calls)} by agents' upstream")

@@ -1,6 +1,5 @@
 """What was seen of a soak: by callers, by workers, in the database, and in the hub itself."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.records import Records, Row
@@ -113,7 +112,7 @@ class Evidence:
     """What the hub logged."""
     complaints: list[str] = field(default_factory=list)
     """What workers found wrong with the hub's frames."""
-    faults: Counter[str] = field(default_factory=Counter)
+    faults: dict[str, int] = field(default_factory=dict)
 
     def row(self, request_id: str) -> Row | None:
         return next((row for row in self.records.rows if row["id"] == request_id), None)

@@ -325,7 +325,7 @@ async def soak(seconds: float, seed: str, directory: Path) -> Evidence:
         last,
         log,
         complaints,
-        chaos.faults,
+        dict(chaos.faults),
     )
 
 
